@@ -1,0 +1,1 @@
+"""What is remembered: the ledger, its mirror in Optuna and the files of trials; knows no torch."""

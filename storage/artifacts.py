@@ -1,0 +1,149 @@
+"""Files of trials, in Optuna's artifact store: a folder that all workers see, or an S3 bucket.
+
+Every file has an id made from its point and its name, so a file written again after a crash replaces itself.
+Checkpoints have an id made from the attempt's token: a worker that lost its lease cannot touch the new owner's.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+from storage.errors import StorageError
+
+_NAMESPACE = uuid.UUID("6f0a4f5e-3f5b-4a53-9b0e-0d6c5a4c1c5e")
+
+
+class FolderStore(FileSystemArtifactStore):
+    """Optuna's folder store, with writes that are whole or absent."""
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Write a file beside its place, then move it there."""
+        target = self._get_filepath(artifact_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                shutil.copyfileobj(content_body, file, 1 << 20)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files of trials.
+
+    Attributes:
+        location: the folder or `s3://BUCKET[/PREFIX]`.
+        store: Optuna's store, which optuna-dashboard takes as it is.
+    """
+
+    location: str
+    store: Any
+
+    @classmethod
+    def open(cls, location: str) -> Artifacts:
+        """Open a store; a folder is made where it is missing.
+
+        Raises:
+            StorageError: the folder cannot be made, or what S3 needs is not installed.
+        """
+        if location.startswith("s3://"):
+            return cls(location, _open_s3(location))
+        if "://" in location:
+            raise StorageError(
+                f"LMF_ARTIFACTS: {location.split('://')[0]}:// is not supported; expected a folder or s3://"
+            )
+        try:
+            Path(location).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{location}: cannot make the artifact folder: {error.strerror}") from None
+        return cls(location, FolderStore(location))
+
+    def put(self, artifact_id: str, path: Path) -> None:
+        """Store a file under an id, replacing what is there.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        try:
+            with path.open("rb") as body:
+                self.store.write(artifact_id, body)
+        except OSError as error:
+            raise StorageError(
+                f"{self.location}: cannot write: {error.strerror or error}; "
+                "make room or choose another place with LMF_ARTIFACTS"
+            ) from None
+
+    def get(self, artifact_id: str, path: Path) -> bool:
+        """Copy a stored file to a path.
+
+        Returns:
+            False where the store has no such file.
+
+        Raises:
+            StorageError: the file cannot be read or the path not written.
+        """
+        try:
+            with self.store.open_reader(artifact_id) as body, path.open("wb") as file:
+                shutil.copyfileobj(body, file, 1 << 20)
+        except ArtifactNotFound:
+            return False
+        except OSError as error:
+            raise StorageError(f"{self.location}: cannot copy to {path}: {error.strerror or error}") from None
+        return True
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove a stored file, where there is one."""
+        try:
+            self.store.remove(artifact_id)
+        except ArtifactNotFound:
+            return
+        except OSError as error:
+            raise StorageError(f"{self.location}: cannot remove a file: {error.strerror or error}") from None
+
+
+def file_id(study: str, point_key: str, generation: int, filename: str) -> str:
+    """The id of a file of a point's trial."""
+    return str(uuid.uuid5(_NAMESPACE, "\0".join((study, point_key, str(generation), filename))))
+
+
+def checkpoint_id(token: str) -> str:
+    """The id of an attempt's checkpoint."""
+    return f"checkpoint-{token}"
+
+
+def describe_file(artifact_id: str, filename: str) -> dict[str, Any]:
+    """What Optuna keeps of a file (the fields of its `ArtifactMeta`)."""
+    kind, encoding = mimetypes.guess_type(filename)
+    return {
+        "artifact_id": artifact_id,
+        "filename": filename,
+        "mimetype": kind or "application/octet-stream",
+        "encoding": encoding,
+    }
+
+
+def _open_s3(location: str) -> Any:
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    if not bucket or prefix:
+        raise StorageError(f"LMF_ARTIFACTS: {location}: expected s3://BUCKET")
+    try:
+        from optuna.artifacts import Boto3ArtifactStore
+
+        return Boto3ArtifactStore(bucket)
+    except ImportError:
+        raise StorageError("LMF_ARTIFACTS: s3:// needs boto3; install it with: pip install 'lmf[s3]'") from None

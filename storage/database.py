@@ -1,0 +1,287 @@
+"""One URL to one engine: SQLite (WAL, BEGIN IMMEDIATE) or PostgreSQL (pre-ping); passwords are never shown."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.ext.compiler import compiles
+
+from storage.errors import StorageError, StorageUnavailableError
+
+BACKENDS = ("sqlite", "postgresql")
+BUSY_SECONDS = 60.0
+CONNECT_SECONDS = 10
+_READ_ONLY = {"lmf_read_only": True}
+
+
+class now_seconds(sa.sql.functions.FunctionElement[float]):
+    """The database's clock in Unix seconds, read when the statement runs, not when its transaction began."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(now_seconds, "postgresql")
+def _now_postgresql(element: now_seconds, compiler: Any, **_: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(now_seconds, "sqlite")
+def _now_sqlite(element: now_seconds, compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database.
+
+    Attributes:
+        url: where it is; its `repr` and `str` hide the password.
+        engine: a pool of one connection, which the threads of a process share in turn.
+    """
+
+    url: URL
+    engine: Engine = field(repr=False)
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True) -> Database:
+        """Open a database and bring its schema, ours and Optuna's, to this version.
+
+        Args:
+            url: a SQLAlchemy URL of a SQLite file or of PostgreSQL.
+            create: make the database file and the schema where they are missing.
+
+        Raises:
+            StorageError: the URL is malformed, the server refuses, the file cannot be written, the schema is newer
+                than this version, or it is missing and `create` is false.
+        """
+        from storage.preparation import prepare_schema
+
+        parsed = parse_url(url)
+        _check_sqlite_file(parsed, create=create)
+        database = cls(parsed, make_engine(parsed))
+        try:
+            prepare_schema(database, create=create)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @property
+    def backend(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.url.get_backend_name()
+
+    @property
+    def path(self) -> Path | None:
+        """The file of a SQLite database."""
+        return Path(self.url.database) if self.backend == "sqlite" and self.url.database else None
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A write transaction; on SQLite it waits for other writers before it starts, so it never fails half-way.
+
+        Raises:
+            StorageUnavailableError: the server is away or busy.
+            StorageError: anything else that the database refuses.
+        """
+        with translated_errors(self.url), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction: one consistent view, which blocks no writer.
+
+        Raises:
+            StorageUnavailableError: the server is away or busy.
+            StorageError: anything else that the database refuses.
+        """
+        with translated_errors(self.url), self.engine.connect() as connection:
+            connection.execution_options(**_READ_ONLY)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def lock(self, name: str, timeout_seconds: float = 600.0) -> Iterator[None]:
+        """Hold a lock of this database that only one process has at a time; it ends with the process.
+
+        Args:
+            name: what is locked, such as `schema` or `plan`.
+            timeout_seconds: how long to wait for another holder.
+
+        Raises:
+            StorageError: another process held the lock all that time.
+        """
+        if self.backend == "sqlite":
+            with self._file_lock(name, timeout_seconds):
+                yield
+        else:
+            with self._advisory_lock(name, timeout_seconds):
+                yield
+
+    @contextmanager
+    def _file_lock(self, name: str, timeout_seconds: float) -> Iterator[None]:
+        lock = FileLock(f"{self.path}.{name}.lock", timeout=timeout_seconds)
+        try:
+            lock.acquire()
+        except LockTimeout:
+            raise StorageUnavailableError(
+                f"{lock.lock_file}: another process has held this lock for {timeout_seconds:.0f} s; wait for it to end"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{lock.lock_file}: cannot be locked: {error.strerror or error}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _advisory_lock(self, name: str, timeout_seconds: float) -> Iterator[None]:
+        key = int.from_bytes(hashlib.sha256(f"lmf:{name}".encode()).digest()[:8], "big", signed=True)
+        engine = make_engine(self.url, poolclass=sa.NullPool)
+        try:
+            with translated_errors(self.url), engine.connect() as connection:
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(sa.text(f"SET lock_timeout = {int(timeout_seconds * 1000)}"))
+                connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
+                yield
+        finally:
+            engine.dispose()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def parse_url(url: str) -> URL:
+    """Check a SQLAlchemy URL and name the PostgreSQL driver where none is named.
+
+    Raises:
+        StorageError: it is no URL of a supported database; the message shows no password.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise StorageError(
+            "storage: this is not a SQLAlchemy URL; expected sqlite:///FILE or "
+            "postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in BACKENDS:
+        raise StorageError(f"storage: {parsed.get_backend_name()} is not supported; expected sqlite or postgresql")
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StorageError(
+            "storage: an in-memory SQLite database cannot be shared by workers; name a file: sqlite:///FILE"
+        )
+    return parsed
+
+
+def make_engine(url: URL, **options: Any) -> Engine:
+    """An engine set up the way both halves of a database need it.
+
+    Raises:
+        StorageError: the driver is not installed.
+    """
+    is_sqlite = url.get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = (
+        {"timeout": BUSY_SECONDS, "check_same_thread": False} if is_sqlite else {"connect_timeout": CONNECT_SECONDS}
+    )
+    if "poolclass" not in options:
+        options = {
+            "poolclass": sa.QueuePool,
+            "pool_size": 1,
+            "max_overflow": 0,
+            "pool_timeout": 120,
+            **options,
+        }
+    try:
+        engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not is_sqlite, **options)
+    except (ImportError, sa.exc.NoSuchModuleError) as error:
+        raise StorageError(
+            f"storage: the driver of {url.drivername} is missing ({error}); "
+            "install it with: pip install 'lmf[postgresql]'"
+        ) from None
+    if is_sqlite:
+        begin_sqlite_at_once(engine)
+    return engine
+
+
+def begin_sqlite_at_once(engine: Engine) -> None:
+    """Make every transaction of a SQLite engine take the write lock when it begins, unless it only reads.
+
+    Without it two processes read the same row and then both write it, or one fails in the middle.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("lmf_read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def translated_errors(url: URL) -> Iterator[None]:
+    """Turn the driver's errors into ours: one line, and neither a statement nor a password in it."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise translate_error(error, url) from None
+
+
+def translate_error(error: BaseException, url: URL) -> StorageError:
+    """Our error for one of SQLAlchemy's."""
+    where = show_url(url)
+    if isinstance(error, sa.exc.TimeoutError):
+        return StorageUnavailableError(f"{where}: no connection became free in time")
+    origin = getattr(error, "orig", None) or error
+    text = " ".join(str(origin).split()) or type(origin).__name__
+    if url.password:
+        text = text.replace(str(url.password), "***")
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or getattr(
+        error, "connection_invalidated", False
+    ):
+        if url.get_backend_name() == "postgresql" or "locked" in text or "busy" in text:
+            return StorageUnavailableError(f"{where}: {text}")
+        return StorageError(f"{where}: {text}; check that the disk has room and that the file may be written")
+    return StorageError(f"{where}: {text}")
+
+
+def show_url(url: URL) -> str:
+    """A URL as people may see it: without password and without query, where passwords also hide."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _check_sqlite_file(url: URL, *, create: bool) -> None:
+    if url.get_backend_name() != "sqlite":
+        return
+    path = Path(str(url.database))
+    if not create:
+        if not path.exists():
+            raise StorageError(
+                f"{path}: there is no database here yet; `lmf run` or `lmf demo` makes one, "
+                "LMF_HOME or LMF_STORAGE names another place"
+            )
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path.parent}: cannot make this folder: {error.strerror}; LMF_HOME names another place"
+        ) from None

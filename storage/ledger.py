@@ -1,0 +1,428 @@
+"""The ledger: which worker has which point, until when, and what came of it. Each point exactly once.
+
+A claim gives a lease: a token and an expiry by the database's clock. Every later write names the token and does
+nothing but raise when another worker has the point by now. The ledger is the truth and Optuna its mirror: scores are
+committed here first, then Optuna is told, then the point is closed; a claim on a point in between completes the rest.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from storage.database import Database, now_seconds
+from storage.errors import LeaseLostError
+from storage.schema import (
+    COMPLETE,
+    FAILED,
+    OPEN_STATES,
+    RUNNING,
+    WAITING,
+    AttemptRow,
+    EpochRow,
+    PointRow,
+    WorkerRow,
+)
+
+MAX_FRUITLESS_LOSSES = 3
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's time-limited claim on a point.
+
+    Attributes:
+        point_id: the point.
+        study_id: its study.
+        worker_id: who holds the lease.
+        attempt_id: the attempt that the claim opened.
+        token: what fences off a worker that lost the lease.
+        seconds: how long the lease lasts from each renewal.
+        key: the point's key.
+        generation: 1, and one more for each retry.
+        alpha: weight of the LDAM half, or None.
+        beta: weight of the focal half, or None.
+        loss: name of the loss.
+        seed: seed of the training.
+        trial_id: Optuna's id of the point's trial.
+        trial_number: Optuna's number of it.
+        last_epoch: the last epoch on record.
+        outcome: None while there is training to do; else how it ended, and only Optuna remains to be told.
+        value: the score that Optuna is told, once there is an outcome `complete`.
+        scores: all scores, likewise.
+        files: the trial's files in the artifact store, likewise.
+        message: why the point failed, once there is an outcome `failed`.
+        earlier_tokens: tokens of earlier attempts, latest first; their checkpoints lie under them.
+    """
+
+    point_id: int
+    study_id: int
+    worker_id: int
+    attempt_id: int
+    token: str
+    seconds: float
+    key: str
+    generation: int
+    alpha: float | None
+    beta: float | None
+    loss: str
+    seed: int
+    trial_id: int
+    trial_number: int
+    last_epoch: int
+    outcome: str | None
+    value: float | None
+    scores: dict[str, Any] | None
+    files: list[dict[str, Any]] | None
+    message: str | None
+    earlier_tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """What is remembered of one epoch; `epoch` counts from 1."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    lr: float
+    images_per_second: float
+    seconds: float
+    val: Mapping[str, float | None]
+    halves: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Claims, renews, finishes and releases points of one database."""
+
+    database: Database
+
+    def claim(self, study_id: int, worker_id: int, lease_seconds: float) -> Lease | None:
+        """Take one point: one whose lease has run out, or else the next that waits.
+
+        Args:
+            study_id: of which study.
+            worker_id: who takes it.
+            lease_seconds: how long the lease lasts without renewal.
+
+        Returns:
+            The lease, or None where no point is free now.
+
+        Raises:
+            StorageError: the database refuses.
+        """
+        with self.database.begin() as connection:
+            point = self._free_point(connection, study_id)
+            if point is None:
+                return None
+            fruitless, outcome, message = point.fruitless_losses, point.outcome, point.message
+            if point.lease_token is not None:
+                fruitless = _close_lost_attempt(connection, point)
+                if outcome is None and fruitless >= MAX_FRUITLESS_LOSSES:
+                    outcome = FAILED
+                    message = f"cost {fruitless} workers in a row without one new epoch"
+            token = str(uuid.uuid4())
+            host, device = connection.execute(
+                sa.select(WorkerRow.host, WorkerRow.device).where(WorkerRow.id == worker_id)
+            ).one()
+            connection.execute(
+                sa.update(PointRow)
+                .where(PointRow.id == point.id)
+                .values(
+                    state=RUNNING,
+                    outcome=outcome,
+                    message=message,
+                    fruitless_losses=fruitless,
+                    lease_token=token,
+                    lease_expires=now_seconds() + lease_seconds,
+                    worker_id=worker_id,
+                    started_at=sa.func.coalesce(PointRow.started_at, now_seconds()),
+                )
+            )
+            earlier = connection.scalars(
+                sa.select(AttemptRow.token)
+                .where(AttemptRow.point_id == point.id, AttemptRow.trial_number == point.trial_number)
+                .order_by(AttemptRow.id.desc())
+            ).all()
+            attempt = sa.insert(AttemptRow).values(
+                point_id=point.id,
+                token=token,
+                trial_number=point.trial_number,
+                worker_id=worker_id,
+                host=host,
+                device=device,
+                started_at=now_seconds(),
+                known_epoch=point.last_epoch,
+                first_epoch=point.last_epoch,
+            )
+            attempt_id = connection.execute(attempt.returning(AttemptRow.id)).scalar_one()
+        return Lease(
+            point_id=point.id,
+            study_id=study_id,
+            worker_id=worker_id,
+            attempt_id=attempt_id,
+            token=token,
+            seconds=lease_seconds,
+            key=point.key,
+            generation=point.generation,
+            alpha=point.alpha,
+            beta=point.beta,
+            loss=point.loss,
+            seed=point.seed,
+            trial_id=point.trial_id,
+            trial_number=point.trial_number,
+            last_epoch=point.last_epoch,
+            outcome=outcome,
+            value=point.value,
+            scores=point.scores,
+            files=point.files,
+            message=message,
+            earlier_tokens=tuple(earlier),
+        )
+
+    def renew(self, lease: Lease) -> None:
+        """Make the lease last `lease.seconds` from now.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+            StorageUnavailableError: the database is away; the lease goes on until it runs out.
+        """
+        with self.database.begin() as connection:
+            _update_owned(connection, lease, lease_expires=now_seconds() + lease.seconds)
+
+    def begin_training(self, lease: Lease, first_epoch: int) -> None:
+        """Note from which epoch this attempt goes on; epochs on record past it were lost.
+
+        Args:
+            lease: the claim.
+            first_epoch: last epoch of the checkpoint that was found, 0 without one.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            lost = max(0, lease.last_epoch - first_epoch)
+            _update_owned(connection, lease, lost_epochs=PointRow.lost_epochs + lost)
+            connection.execute(
+                sa.update(AttemptRow).where(AttemptRow.id == lease.attempt_id).values(first_epoch=first_epoch)
+            )
+
+    def record_epochs(self, lease: Lease, epochs: Sequence[EpochFigures], trained: int = 0) -> None:
+        """Write down epochs; an epoch already on record keeps its row.
+
+        Args:
+            lease: the claim.
+            epochs: what to write down.
+            trained: how many of them this attempt has trained just now.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        if not epochs:
+            return
+        latest = max(epoch.epoch for epoch in epochs)
+        with self.database.begin() as connection:
+            # Both databases' scalar maximum has its own name, so the comparison is written out.
+            advanced = sa.case((PointRow.last_epoch < latest, latest), else_=PointRow.last_epoch)
+            _update_owned(connection, lease, last_epoch=advanced)
+            known = set(connection.scalars(sa.select(EpochRow.epoch).where(EpochRow.point_id == lease.point_id)))
+            rows = [
+                {"point_id": lease.point_id, "attempt_id": lease.attempt_id, **asdict(epoch)}
+                for epoch in epochs
+                if epoch.epoch not in known
+            ]
+            if rows:
+                connection.execute(sa.insert(EpochRow), rows)
+            connection.execute(
+                sa.update(AttemptRow)
+                .where(AttemptRow.id == lease.attempt_id)
+                .values(epochs=AttemptRow.epochs + trained)
+            )
+
+    def finish(
+        self,
+        lease: Lease,
+        value: float,
+        scores: Mapping[str, Any],
+        files: Sequence[Mapping[str, Any]],
+        weights: str | None,
+    ) -> None:
+        """Write all scores of a trained point in one transaction; Optuna is told after it.
+
+        Args:
+            lease: the claim.
+            value: the score that decides, on validation.
+            scores: all scores, as one JSON document.
+            files: the trial's files in the artifact store (see `TrialMirror.attach`).
+            weights: id of the best epoch's weights in the artifact store, or None where they are not kept.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            _update_owned(
+                connection,
+                lease,
+                outcome=COMPLETE,
+                value=value,
+                scores=dict(scores),
+                files=[dict(file) for file in files],
+                weights=weights,
+                message=None,
+            )
+
+    def fail(self, lease: Lease, message: str, max_attempts: int) -> bool:
+        """Count a failure that is the point's own; the last one allowed makes it final.
+
+        Args:
+            lease: the claim.
+            message: why, in one line.
+            max_attempts: how many such failures a point may have.
+
+        Returns:
+            True where the failure is final: Optuna is to be told and the point closed. False where the point is
+            free again, and the lease over.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            _update_owned(connection, lease, failures=PointRow.failures + 1, message=message)
+            failures = connection.scalar(sa.select(PointRow.failures).where(PointRow.id == lease.point_id))
+            if failures is not None and failures >= max_attempts:
+                _update_owned(connection, lease, outcome=FAILED)
+                return True
+            _end_attempt(connection, lease, FAILED, message)
+            _update_owned(connection, lease, state=WAITING, lease_token=None, lease_expires=None)
+            return False
+
+    def close(self, lease: Lease) -> None:
+        """Close a point whose outcome is written and of which Optuna has been told.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            outcome, message = connection.execute(
+                sa.select(PointRow.outcome, PointRow.message).where(PointRow.id == lease.point_id)
+            ).one()
+            assert outcome is not None, "a point is closed after its outcome is written"
+            _end_attempt(connection, lease, outcome, message)
+            _update_owned(
+                connection,
+                lease,
+                state=outcome,
+                lease_token=None,
+                lease_expires=None,
+                finished_at=now_seconds(),
+            )
+
+    def release(self, lease: Lease, message: str | None = None) -> None:
+        """Give a point back, free at once for anybody.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            _end_attempt(connection, lease, "released", message)
+            _update_owned(connection, lease, state=WAITING, lease_token=None, lease_expires=None, fruitless_losses=0)
+
+    def expire_leases(self, worker_id: int) -> int:
+        """End the leases of a worker that is known to be dead, so that its points are free at once.
+
+        Returns:
+            How many points that freed.
+        """
+        with self.database.begin() as connection:
+            result = connection.execute(
+                sa.update(PointRow)
+                .where(PointRow.worker_id == worker_id, PointRow.lease_token.is_not(None))
+                .values(lease_expires=0.0)
+            )
+            return result.rowcount
+
+    def open_points(self, study_id: int) -> int:
+        """How many points of a study are not closed yet."""
+        with self.database.read() as connection:
+            count = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(PointRow)
+                .where(PointRow.study_id == study_id, PointRow.state.in_(OPEN_STATES))
+            )
+        return int(count or 0)
+
+    def better_points_exist(self, study_id: int, value: float, kept: int) -> bool:
+        """Whether at least `kept` complete points of the study score higher than `value`."""
+        with self.database.read() as connection:
+            better = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(PointRow)
+                .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE, PointRow.value > value)
+            )
+        return int(better or 0) >= kept
+
+    def surplus_weights(self, study_id: int, kept: int) -> list[tuple[int, str]]:
+        """Weights of complete points beyond the best `kept`, as (point id, id in the artifact store)."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                sa.select(PointRow.id, PointRow.weights)
+                .where(PointRow.study_id == study_id, PointRow.state == COMPLETE)
+                .order_by(PointRow.value.desc(), PointRow.trial_number)
+                .offset(kept)
+            ).tuples()
+            return [(point_id, weights) for point_id, weights in rows if weights is not None]
+
+    def forget_weights(self, point_id: int) -> None:
+        """Note that a point's weights are no longer kept."""
+        with self.database.begin() as connection:
+            connection.execute(sa.update(PointRow).where(PointRow.id == point_id).values(weights=None))
+
+    @staticmethod
+    def _free_point(connection: Connection, study_id: int) -> Row[Any] | None:
+        points = PointRow.__table__
+        free = sa.select(points).where(PointRow.study_id == study_id, PointRow.trial_id.is_not(None))
+        expired = free.where(PointRow.state == RUNNING, PointRow.lease_expires < now_seconds())
+        waiting = free.where(PointRow.state == WAITING)
+        for query in (expired, waiting):
+            first = query.order_by(PointRow.position).limit(1).with_for_update(skip_locked=True)
+            point = connection.execute(first).first()
+            if point is not None:
+                return point
+        return None
+
+
+def _update_owned(connection: Connection, lease: Lease, **values: Any) -> None:
+    result = connection.execute(
+        sa.update(PointRow).where(PointRow.id == lease.point_id, PointRow.lease_token == lease.token).values(**values)
+    )
+    if result.rowcount != 1:
+        raise LeaseLostError(f"the lease on point {lease.key} was lost to another worker")
+
+
+def _end_attempt(connection: Connection, lease: Lease, end: str, message: str | None) -> None:
+    connection.execute(
+        sa.update(AttemptRow)
+        .where(AttemptRow.id == lease.attempt_id)
+        .values(ended_at=now_seconds(), end=end, message=message)
+    )
+
+
+def _close_lost_attempt(connection: Connection, point: Row[Any]) -> int:
+    """End the attempt of a lost worker; returns how many were lost in a row without a new epoch."""
+    attempt = connection.execute(
+        sa.select(AttemptRow.id, AttemptRow.known_epoch).where(AttemptRow.token == point.lease_token)
+    ).one()
+    connection.execute(
+        sa.update(AttemptRow)
+        .where(AttemptRow.id == attempt.id)
+        .values(ended_at=now_seconds(), end="lost", message="the worker's lease ran out")
+    )
+    if point.outcome is not None or point.last_epoch > attempt.known_epoch:
+        return 0
+    return int(point.fruitless_losses) + 1

@@ -1,0 +1,230 @@
+"""The Optuna side: one trial per point in Optuna's own tables, kept as a mirror of the ledger.
+
+Every call here may be made again after a crash: it does what is still missing and nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.artifacts import ArtifactMeta
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from storage.database import (
+    BUSY_SECONDS,
+    CONNECT_SECONDS,
+    Database,
+    begin_sqlite_at_once,
+    show_url,
+    translate_error,
+)
+from storage.errors import StorageError
+
+POINT_KEY = "lmf:point"
+PARAMETER_RANGE = (0.5, 2.0)
+ARTIFACT_PREFIX = "artifacts:"
+
+
+def open_optuna_storage(database: Database, *, create: bool = False) -> RDBStorage:
+    """Optuna's storage on the same URL, with one connection of its own.
+
+    Args:
+        database: the open database.
+        create: make Optuna's tables where they are missing; the caller holds the schema lock.
+
+    Raises:
+        StorageError: Optuna's tables belong to another version of Optuna.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    is_sqlite = database.backend == "sqlite"
+    options: dict[str, Any] = {
+        "poolclass": sa.QueuePool,
+        "pool_size": 1,
+        "max_overflow": 1 if create else 0,
+        "pool_pre_ping": not is_sqlite,
+        "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        if is_sqlite
+        else {"connect_timeout": CONNECT_SECONDS},
+    }
+    # Optuna fills `{SCHEMA_VERSION}` in URLs, so braces of a password are doubled.
+    url = database.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    with _optuna_errors(database):
+        storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=not create)
+        found, expected = storage.get_current_version(), storage.get_head_version()
+    if found != expected:
+        storage.engine.dispose()
+        raise StorageError(
+            f"{show_url(database.url)}: Optuna's tables are of schema {found}, this Optuna {optuna.__version__} has "
+            f"{expected}; install the matching Optuna, or run `optuna storage upgrade`"
+        )
+    if is_sqlite:
+        storage.engine.dispose()
+        begin_sqlite_at_once(storage.engine)
+    return storage
+
+
+@dataclass(frozen=True)
+class TrialMirror:
+    """Writes Optuna's trials after the ledger.
+
+    Attributes:
+        database: where both halves live.
+        storage: Optuna's storage on the same URL.
+    """
+
+    database: Database
+    storage: RDBStorage = field(repr=False)
+
+    @classmethod
+    def open(cls, database: Database) -> TrialMirror:
+        """Open Optuna's side of a database.
+
+        Raises:
+            StorageError: Optuna's tables belong to another version of Optuna.
+        """
+        return cls(database, open_optuna_storage(database))
+
+    def ensure_study(self, name: str) -> int:
+        """Optuna's number of the study of this name, which is made where it is missing (maximised)."""
+        with _optuna_errors(self.database):
+            try:
+                return self.storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            except DuplicatedStudyError:
+                return self.storage.get_study_id_from_name(name)
+
+    def describe_study(self, optuna_study_id: int, attributes: Mapping[str, Any]) -> None:
+        """Set the study's user attributes, which optuna-dashboard shows."""
+        with _optuna_errors(self.database):
+            for key, value in attributes.items():
+                self.storage.set_study_user_attr(optuna_study_id, key, value)
+
+    def delete_study(self, name: str) -> None:
+        """Delete Optuna's study of this name, where there is one."""
+        with _optuna_errors(self.database):
+            try:
+                self.storage.delete_study(self.storage.get_study_id_from_name(name))
+            except KeyError:
+                return
+
+    def trials_by_point(self, optuna_study_id: int) -> dict[str, tuple[int, int]]:
+        """Point key to (trial id, trial number) of every trial there is.
+
+        Raises:
+            StorageError: the study holds a trial that was not planned by lmf.
+        """
+        with _optuna_errors(self.database):
+            trials = self.storage.get_all_trials(optuna_study_id, deepcopy=False)
+        found = {}
+        for trial in trials:
+            key = trial.user_attrs.get(POINT_KEY)
+            if key is None:
+                raise StorageError(
+                    f"Optuna's study holds trial {trial.number}, which is not lmf's; choose another name with --study"
+                )
+            found[str(key)] = (trial._trial_id, trial.number)
+        return found
+
+    def add_waiting(
+        self,
+        optuna_study_id: int,
+        key: str,
+        alpha: float | None,
+        beta: float | None,
+        attributes: Mapping[str, Any],
+    ) -> tuple[int, int]:
+        """Add the WAITING trial of a point.
+
+        Returns:
+            Trial id and trial number.
+        """
+        given = {name: value for name, value in (("alpha", alpha), ("beta", beta)) if value is not None}
+        distributions: dict[str, BaseDistribution] = {name: FloatDistribution(*PARAMETER_RANGE) for name in given}
+        template = create_trial(
+            state=TrialState.WAITING,
+            params=given,
+            distributions=distributions,
+            user_attrs={POINT_KEY: key, **attributes},
+        )
+        with _optuna_errors(self.database):
+            trial_id = self.storage.create_new_trial(optuna_study_id, template)
+            return trial_id, self.storage.get_trial_number_from_id(trial_id)
+
+    def start(self, trial_id: int) -> None:
+        """Move a WAITING trial to RUNNING; a trial that is further along stays as it is."""
+        if self._trial(trial_id).state == TrialState.WAITING:
+            with _optuna_errors(self.database):
+                self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+
+    def report(self, trial_id: int, values: Mapping[int, float]) -> None:
+        """Report intermediate values by epoch, leaving out the epochs that Optuna has already."""
+        reported = self._trial(trial_id).intermediate_values
+        with _optuna_errors(self.database):
+            for epoch, value in values.items():
+                if epoch not in reported:
+                    self.storage.set_trial_intermediate_value(trial_id, epoch, value)
+
+    def describe(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Set user attributes of a trial that is not finished; a finished one keeps what it has."""
+        if not self._trial(trial_id).state.is_finished():
+            with _optuna_errors(self.database):
+                for key, value in attributes.items():
+                    self.storage.set_trial_user_attr(trial_id, key, value)
+
+    def attach(self, trial_id: int, files: list[dict[str, Any]]) -> None:
+        """Attach stored files to a trial that is not finished, as Optuna's artifacts.
+
+        Args:
+            trial_id: the trial.
+            files: each with `artifact_id`, `filename`, `mimetype` and `encoding`, already in the artifact store.
+        """
+        if self._trial(trial_id).state.is_finished():
+            return
+        with _optuna_errors(self.database):
+            for entry in files:
+                meta = ArtifactMeta(**entry)
+                self.storage.set_trial_system_attr(trial_id, ARTIFACT_PREFIX + meta.artifact_id, json.dumps(entry))
+
+    def tell(self, trial_id: int, state: TrialState, value: float | None = None) -> None:
+        """Finish a trial: COMPLETE with its value, or FAIL; a finished trial stays as it is."""
+        found = self._trial(trial_id).state
+        if found.is_finished():
+            return
+        with _optuna_errors(self.database):
+            if found == TrialState.WAITING:
+                self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+            self.storage.set_trial_state_values(trial_id, state, None if value is None else [value])
+
+    def _trial(self, trial_id: int) -> FrozenTrial:
+        with _optuna_errors(self.database):
+            try:
+                return self.storage.get_trial(trial_id)
+            except KeyError:
+                raise StorageError(
+                    f"Optuna's trial with id {trial_id} is gone: somebody deleted the study in Optuna; "
+                    "`lmf study delete` removes the rest"
+                ) from None
+
+    def close(self) -> None:
+        """Close Optuna's connection."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+
+@contextmanager
+def _optuna_errors(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except StorageInternalError as error:
+        raise translate_error(error.__cause__ or error, database.url) from None
+    except sa.exc.SQLAlchemyError as error:
+        raise translate_error(error, database.url) from None

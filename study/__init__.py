@@ -1,0 +1,1 @@
+"""What to try, who tries it, and what came of it."""

@@ -1,0 +1,61 @@
+"""What several commands share: the storage option, opening the database, choosing studies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from study.errors import StudyError
+from study.home import Home, find_home
+
+if TYPE_CHECKING:
+    from storage.database import Database
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def storage_option(command: Command) -> Command:
+    """Add `--storage URL` to a command."""
+    return click.option(
+        "--storage",
+        metavar="URL",
+        help="SQLAlchemy URL of the database; default LMF_STORAGE, then SQLite in LMF_HOME. A password belongs in "
+        "LMF_STORAGE or LMF_STORAGE_FILE: a command line can be read by other users.",
+    )(command)
+
+
+def open_existing(storage: str | None) -> tuple[Home, Database]:
+    """Open the database of a home without creating one.
+
+    Raises:
+        StudyError: there is no database yet.
+        StorageError: it cannot be opened.
+    """
+    from storage.database import Database
+
+    home = find_home(storage)
+    return home, Database.open(home.storage_url, create=False)
+
+
+def choose_studies(database: Database, names: Sequence[str]) -> tuple[str, ...]:
+    """The named studies, or all where none is named.
+
+    Raises:
+        StudyError: a name is unknown; the message lists the names there are.
+    """
+    from storage.queries import list_studies
+
+    known = list_studies(database)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        there = ", ".join(known) if known else "none yet; `lmf run` or `lmf demo` makes one"
+        raise StudyError(f"no study named {', '.join(unknown)}; studies here: {there}")
+    return tuple(names) or known
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document and nothing else on stdout."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))

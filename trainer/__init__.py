@@ -1,0 +1,1 @@
+"""One training job, from pixels to scores; knows no SQL and no Optuna."""
