@@ -1,16 +1,9 @@
-"""Files of trials, in Optuna's artifact store: a folder that all workers see, or an S3 bucket.
-
-Every file has an id made from its point and its name, so a file written again after a crash replaces itself.
-Checkpoints have an id made from the attempt's token: a worker that lost its lease cannot touch the new owner's.
-"""
+"""Files of trials, in Optuna's artifact store: a folder that all workers see, or an S3 bucket."""
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import shutil
-import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +13,6 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from storage.errors import StorageError
 
-_NAMESPACE = uuid.UUID("6f0a4f5e-3f5b-4a53-9b0e-0d6c5a4c1c5e")
-
 
 class FolderStore(FileSystemArtifactStore):
     """Optuna's folder store, with writes that are whole or absent."""
@@ -29,17 +20,25 @@ class FolderStore(FileSystemArtifactStore):
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Write a file beside its place, then move it there."""
         target = self._get_filepath(artifact_id)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        temporary = target.with_name(f".{target.name}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 shutil.copyfileobj(content_body, file, 1 << 20)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove a file, and what a writer that died left beside it."""
+        target = self._get_filepath(artifact_id)
+        target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
+        super().remove(artifact_id)
+
+    def path_of(self, artifact_id: str) -> Path:
+        """Where a file lies, or would lie."""
+        return self._get_filepath(artifact_id)
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,10 @@ class Artifacts:
         except OSError as error:
             raise StorageError(f"{location}: cannot make the artifact folder: {error.strerror}") from None
         return cls(location, FolderStore(location))
+
+    def local_path(self, artifact_id: str) -> Path | None:
+        """Where a file lies on a file system of this machine, or None where it is kept elsewhere."""
+        return self.store.path_of(artifact_id) if isinstance(self.store, FolderStore) else None
 
     def put(self, artifact_id: str, path: Path) -> None:
         """Store a file under an id, replacing what is there.
@@ -114,27 +117,6 @@ class Artifacts:
             return
         except OSError as error:
             raise StorageError(f"{self.location}: cannot remove a file: {error.strerror or error}") from None
-
-
-def file_id(study: str, point_key: str, generation: int, filename: str) -> str:
-    """The id of a file of a point's trial."""
-    return str(uuid.uuid5(_NAMESPACE, "\0".join((study, point_key, str(generation), filename))))
-
-
-def checkpoint_id(token: str) -> str:
-    """The id of an attempt's checkpoint."""
-    return f"checkpoint-{token}"
-
-
-def describe_file(artifact_id: str, filename: str) -> dict[str, Any]:
-    """What Optuna keeps of a file (the fields of its `ArtifactMeta`)."""
-    kind, encoding = mimetypes.guess_type(filename)
-    return {
-        "artifact_id": artifact_id,
-        "filename": filename,
-        "mimetype": kind or "application/octet-stream",
-        "encoding": encoding,
-    }
 
 
 def _open_s3(location: str) -> Any:

@@ -53,10 +53,6 @@ class Lease:
         trial_number: Optuna's number of it.
         last_epoch: the last epoch on record.
         outcome: None while there is training to do; else how it ended, and only Optuna remains to be told.
-        value: the score that Optuna is told, once there is an outcome `complete`.
-        scores: all scores, likewise.
-        files: the trial's files in the artifact store, likewise.
-        message: why the point failed, once there is an outcome `failed`.
         earlier_tokens: tokens of earlier attempts, latest first; their checkpoints lie under them.
     """
 
@@ -76,10 +72,6 @@ class Lease:
     trial_number: int
     last_epoch: int
     outcome: str | None
-    value: float | None
-    scores: dict[str, Any] | None
-    files: list[dict[str, Any]] | None
-    message: str | None
     earlier_tokens: tuple[str, ...]
 
 
@@ -179,10 +171,6 @@ class Ledger:
             trial_number=point.trial_number,
             last_epoch=point.last_epoch,
             outcome=outcome,
-            value=point.value,
-            scores=point.scores,
-            files=point.files,
-            message=message,
             earlier_tokens=tuple(earlier),
         )
 
@@ -357,31 +345,11 @@ class Ledger:
             )
         return int(count or 0)
 
-    def better_points_exist(self, study_id: int, value: float, kept: int) -> bool:
-        """Whether at least `kept` complete points of the study score higher than `value`."""
+    def epochs_on_record(self, study_id: int) -> int:
+        """How many epochs of a study have been trained, counting each once."""
         with self.database.read() as connection:
-            better = connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(PointRow)
-                .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE, PointRow.value > value)
-            )
-        return int(better or 0) >= kept
-
-    def surplus_weights(self, study_id: int, kept: int) -> list[tuple[int, str]]:
-        """Weights of complete points beyond the best `kept`, as (point id, id in the artifact store)."""
-        with self.database.read() as connection:
-            rows = connection.execute(
-                sa.select(PointRow.id, PointRow.weights)
-                .where(PointRow.study_id == study_id, PointRow.state == COMPLETE)
-                .order_by(PointRow.value.desc(), PointRow.trial_number)
-                .offset(kept)
-            ).tuples()
-            return [(point_id, weights) for point_id, weights in rows if weights is not None]
-
-    def forget_weights(self, point_id: int) -> None:
-        """Note that a point's weights are no longer kept."""
-        with self.database.begin() as connection:
-            connection.execute(sa.update(PointRow).where(PointRow.id == point_id).values(weights=None))
+            total = connection.scalar(sa.select(sa.func.sum(PointRow.last_epoch)).where(PointRow.study_id == study_id))
+        return int(total or 0)
 
     @staticmethod
     def _free_point(connection: Connection, study_id: int) -> Row[Any] | None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now_seconds
 from storage.errors import StorageError
+from storage.file_names import checkpoint_id
 from storage.schema import (
     RUNNING,
     WAITING,
@@ -244,6 +245,21 @@ def read_attempts(database: Database, study: str) -> tuple[AttemptRecord, ...]:
             .order_by(PointRow.position, AttemptRow.id)
         ).all()
     return tuple(AttemptRecord(**row._asdict()) for row in rows)
+
+
+def read_artifact_ids(database: Database, study: str) -> tuple[str, ...]:
+    """Ids in the artifact store of all that a study may have there: files, weights and checkpoints."""
+    mine = sa.select(StudyRow.id).where(StudyRow.name == study).scalar_subquery()
+    with database.read() as connection:
+        points = connection.execute(sa.select(PointRow.files, PointRow.weights).where(PointRow.study_id == mine)).all()
+        tokens = connection.scalars(
+            sa.select(AttemptRow.token)
+            .join(PointRow, PointRow.id == AttemptRow.point_id)
+            .where(PointRow.study_id == mine, PointRow.state.in_((WAITING, RUNNING)))
+        ).all()
+    files = [file["artifact_id"] for point in points for file in point.files or ()]
+    weights = [point.weights for point in points if point.weights is not None]
+    return tuple([*files, *weights, *(checkpoint_id(token) for token in tokens)])
 
 
 def read_workers(database: Database) -> tuple[WorkerRecord, ...]:

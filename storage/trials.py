@@ -166,11 +166,13 @@ class TrialMirror:
                 self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
 
     def report(self, trial_id: int, values: Mapping[int, float]) -> None:
-        """Report intermediate values by epoch, leaving out the epochs that Optuna has already."""
-        reported = self._trial(trial_id).intermediate_values
+        """Report intermediate values by epoch; epochs that Optuna has, and a finished trial, are left as they are."""
+        trial = self._trial(trial_id)
+        if trial.state.is_finished():
+            return
         with _optuna_errors(self.database):
             for epoch, value in values.items():
-                if epoch not in reported:
+                if epoch not in trial.intermediate_values:
                     self.storage.set_trial_intermediate_value(trial_id, epoch, value)
 
     def describe(self, trial_id: int, attributes: Mapping[str, Any]) -> None:

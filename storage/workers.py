@@ -91,21 +91,17 @@ class Workers:
         Returns:
             Names of the workers that were found dead.
         """
-        with self.database.read() as connection:
-            rows = connection.execute(
-                sa.select(WorkerRow.id, WorkerRow.host, WorkerRow.pid, WorkerRow.process_started).where(
-                    WorkerRow.host == socket.gethostname(), WorkerRow.state.in_((TRAINING, IDLE))
-                )
-            ).all()
         dead = []
-        for row in rows:
-            identity = ProcessIdentity(row.host, row.pid, row.process_started)
-            if identity.is_alive():
-                continue
-            Ledger(self.database).expire_leases(row.id)
-            self.note_lost(row.id)
-            dead.append(identity.name)
+        for worker_id, identity in self._registered_here():
+            if not identity.is_alive():
+                Ledger(self.database).expire_leases(worker_id)
+                self.note_lost(worker_id)
+                dead.append(identity.name)
         return dead
+
+    def any_alive_here(self) -> bool:
+        """Whether a worker of this machine is at work."""
+        return any(identity.is_alive() for _, identity in self._registered_here())
 
     def note_lost(self, worker_id: int) -> None:
         """Note that a worker is dead, leaving the time at which it was last seen."""
@@ -122,3 +118,13 @@ class Workers:
                 .order_by(WorkerRow.name)
             ).tuples()
             return [(name, float(seconds or 0.0)) for name, seconds in rows]
+
+    def _registered_here(self) -> list[tuple[int, ProcessIdentity]]:
+        """Workers of this machine that have not said that they stopped, with their ids."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                sa.select(WorkerRow.id, WorkerRow.host, WorkerRow.pid, WorkerRow.process_started).where(
+                    WorkerRow.host == socket.gethostname(), WorkerRow.state.in_((TRAINING, IDLE))
+                )
+            ).all()
+        return [(row.id, ProcessIdentity(row.host, row.pid, row.process_started)) for row in rows]

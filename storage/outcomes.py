@@ -1,0 +1,70 @@
+"""What came of points: the outcomes that Optuna is told, and which trials' weights are worth keeping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.database import Database
+from storage.schema import COMPLETE, EpochRow, PointRow
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a point: `value`, `scores` and `files` where it is complete, `message` where it failed."""
+
+    value: float | None
+    scores: dict[str, Any] | None
+    files: list[dict[str, Any]] | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Reads outcomes of one database."""
+
+    database: Database
+
+    def read(self, point_id: int) -> Outcome:
+        """The outcome of a point for which it is written."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                sa.select(PointRow.value, PointRow.scores, PointRow.files, PointRow.message).where(
+                    PointRow.id == point_id
+                )
+            ).one()
+        return Outcome(row.value, row.scores, row.files, row.message)
+
+    def epoch_scores(self, point_id: int, score: str) -> dict[int, float]:
+        """A validation score of each epoch on record that has it."""
+        with self.database.read() as connection:
+            rows = connection.execute(sa.select(EpochRow.epoch, EpochRow.val).where(EpochRow.point_id == point_id))
+            return {row.epoch: row.val[score] for row in rows if row.val.get(score) is not None}
+
+    def better_points_exist(self, study_id: int, value: float, kept: int) -> bool:
+        """Whether at least `kept` complete points of the study score higher than `value`."""
+        with self.database.read() as connection:
+            better = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(PointRow)
+                .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE, PointRow.value > value)
+            )
+        return int(better or 0) >= kept
+
+    def surplus_weights(self, study_id: int, kept: int) -> list[tuple[int, str]]:
+        """Weights of complete points beyond the best `kept`, as (point id, id in the artifact store)."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                sa.select(PointRow.id, PointRow.weights)
+                .where(PointRow.study_id == study_id, PointRow.state == COMPLETE)
+                .order_by(PointRow.value.desc(), PointRow.trial_number)
+                .offset(kept)
+            ).tuples()
+            return [(point_id, weights) for point_id, weights in rows if weights is not None]
+
+    def forget_weights(self, point_id: int) -> None:
+        """Note that a point's weights are no longer kept."""
+        with self.database.begin() as connection:
+            connection.execute(sa.update(PointRow).where(PointRow.id == point_id).values(weights=None))

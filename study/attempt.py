@@ -1,0 +1,320 @@
+"""One attempt at a point: from a claimed lease, over training, to a closed point.
+
+The steps and their order are what makes a point survive a worker that dies between any two of them: what is written
+is written again by the next worker where it is missing, and is not repeated where it is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from optuna.trial import TrialState
+
+from storage.artifacts import Artifacts
+from storage.errors import LeaseLostError, StorageError
+from storage.faults import reach
+from storage.file_names import checkpoint_id, describe_file, file_id
+from storage.ledger import EpochFigures, Lease, Ledger
+from storage.outcomes import Outcomes
+from storage.schema import COMPLETE
+from storage.trials import TrialMirror
+from study.lease_keeper import LeaseKeeper
+from trainer.errors import TrainerError
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class AttemptEnd(Enum):
+    """How an attempt ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    FREED = "freed"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+class Stopped(Exception):
+    """The objective stopped as asked, with its position in the checkpoint."""
+
+
+class LeaseGone(Exception):
+    """The objective stopped because the lease is gone."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an objective returns.
+
+    Attributes:
+        value: the score that decides, on validation.
+        scores: all scores as one JSON document, `val` and `test` among its keys.
+        files: files to keep with the trial.
+        weights: file of the best epoch's weights, or None.
+    """
+
+    value: float
+    scores: Mapping[str, Any]
+    files: Sequence[Path] = ()
+    weights: Path | None = None
+
+
+class Progress(Protocol):
+    """What an objective tells and asks while it works on a point."""
+
+    scratch: Path
+    checkpoint_path: Path
+
+    def checkpoints(self) -> Iterator[Path]:
+        """Checkpoints of earlier attempts, the latest first."""
+
+    def started(self, restored: Sequence[EpochFigures]) -> None:
+        """Tell from which epochs, none or those of a checkpoint, the training goes on."""
+
+    def epoch_done(self, epoch: EpochFigures) -> None:
+        """Tell of an epoch whose checkpoint is written."""
+
+    def control(self) -> Literal["stop", "abandon"] | None:
+        """Ask whether to go on (None), to write a checkpoint and raise `Stopped`, or to raise `LeaseGone` at once."""
+
+
+class Objective(Protocol):
+    """Trains one point."""
+
+    def __call__(self, lease: Lease, progress: Progress) -> Scored:
+        """Train the point of a lease.
+
+        Raises:
+            Stopped: as `progress.control` asked.
+            LeaseGone: as `progress.control` asked.
+            TrainerError: the point itself fails.
+        """
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a worker works.
+
+    Attributes:
+        study: name of the study.
+        select: name of the validation score that decides.
+        ledger: the ledger.
+        mirror: Optuna's side.
+        artifacts: the files of trials.
+        scratch: a folder of this machine.
+        keep_weights: of how many best trials the weights are kept; None keeps all.
+        max_attempts: how often a point that fails by itself is tried.
+        stop: set where the worker is asked to stop.
+    """
+
+    study: str
+    select: str
+    ledger: Ledger
+    mirror: TrialMirror
+    artifacts: Artifacts
+    scratch: Path
+    keep_weights: int | None
+    max_attempts: int
+    stop: threading.Event
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What came of the points."""
+        return Outcomes(self.ledger.database)
+
+
+def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
+    """Bring one claimed point as far as it goes.
+
+    Returns:
+        How the attempt ended; the lease is over in every case.
+
+    Raises:
+        StorageError: the database or the artifact store refuses for good.
+    """
+    reach("claimed")
+    with LeaseKeeper(bench.ledger, lease, bench.stop) as keeper, _scratch_folder(bench.scratch) as scratch:
+        try:
+            outcome = lease.outcome or _train(bench, lease, keeper, objective, scratch)
+            if outcome is None:
+                return AttemptEnd.FREED
+            keeper.patiently(lambda: _tell_optuna(bench, lease, outcome))
+            keeper.patiently(lambda: bench.ledger.close(lease))
+            reach("closed")
+        except Stopped:
+            return _release(bench, lease, keeper, "stopped as asked")
+        except LeaseGone:
+            return _release(bench, lease, keeper, "the lease ran out")
+        except LeaseLostError as error:
+            logger.warning("%s", error)
+            return AttemptEnd.LOST
+    _tidy_up(bench, lease)
+    return AttemptEnd.COMPLETE if outcome == COMPLETE else AttemptEnd.FAILED
+
+
+def trial_attributes(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What Optuna shows of the scores: `val_macro_f1`, `test_accuracy` and so on, and the rest by name."""
+    attributes: dict[str, Any] = {}
+    for name, value in scores.items():
+        if name in ("val", "test"):
+            attributes |= {f"{name}_{score}": figure for score, figure in value.items()}
+        else:
+            attributes[name] = value
+    return attributes
+
+
+def _train(bench: Bench, lease: Lease, keeper: LeaseKeeper, objective: Objective, scratch: Path) -> str | None:
+    """Train the point and write its scores down; returns the outcome, or None where the point is free again."""
+    keeper.patiently(lambda: bench.mirror.start(lease.trial_id))
+    reach("trial-running")
+    try:
+        scored = objective(lease, _Progress(bench, lease, keeper, scratch))
+        reach("trained")
+        files, weights = _store_files(bench, lease, keeper, scored)
+        reach("files-stored")
+    except (Stopped, LeaseGone, LeaseLostError):
+        raise
+    except (TrainerError, StorageError) as error:
+        return _fail(bench, lease, keeper, str(error))
+    except Exception as error:
+        logger.exception("point %s failed", lease.key)
+        return _fail(bench, lease, keeper, f"{type(error).__name__}: {error}")
+    keeper.patiently(lambda: bench.ledger.finish(lease, scored.value, scored.scores, files, weights))
+    reach("scored")
+    return COMPLETE
+
+
+def _fail(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> str | None:
+    message = " ".join(message.split())[:2000]
+    logger.error("point %s failed: %s", lease.key, message)
+    final = keeper.patiently(lambda: bench.ledger.fail(lease, message, bench.max_attempts))
+    return "failed" if final else None
+
+
+def _store_files(
+    bench: Bench, lease: Lease, keeper: LeaseKeeper, scored: Scored
+) -> tuple[list[dict[str, Any]], str | None]:
+    keeper.patiently(lambda: bench.ledger.renew(lease))
+    entries = []
+    for path in scored.files:
+        artifact_id = file_id(bench.study, lease.key, lease.generation, path.name)
+        bench.artifacts.put(artifact_id, path)
+        entries.append(describe_file(artifact_id, path.name))
+    weights_id = file_id(bench.study, lease.key, lease.generation, WEIGHTS_FILE)
+    kept = bench.keep_weights
+    if scored.weights is None or (
+        kept is not None
+        and keeper.patiently(lambda: bench.outcomes.better_points_exist(lease.study_id, scored.value, kept))
+    ):
+        bench.artifacts.remove(weights_id)
+        return entries, None
+    bench.artifacts.put(weights_id, scored.weights)
+    return entries, weights_id
+
+
+def _tell_optuna(bench: Bench, lease: Lease, outcome: str) -> None:
+    """Tell Optuna what the ledger has; what it knows already is not told again."""
+    found = bench.outcomes.read(lease.point_id)
+    if outcome == COMPLETE:
+        bench.mirror.report(lease.trial_id, bench.outcomes.epoch_scores(lease.point_id, bench.select))
+        bench.mirror.describe(lease.trial_id, trial_attributes(found.scores or {}))
+        bench.mirror.attach(lease.trial_id, found.files or [])
+        reach("attributes-set")
+        bench.mirror.tell(lease.trial_id, TrialState.COMPLETE, found.value)
+    else:
+        bench.mirror.describe(lease.trial_id, {"fail_reason": found.message})
+        reach("attributes-set")
+        bench.mirror.tell(lease.trial_id, TrialState.FAIL)
+    reach("told")
+
+
+def _release(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> AttemptEnd:
+    try:
+        bench.ledger.release(lease, message)
+    except StorageError as error:
+        logger.warning("could not release point %s: %s; its lease will run out", lease.key, error)
+        return AttemptEnd.LOST
+    return AttemptEnd.LOST if keeper.is_lost else AttemptEnd.RELEASED
+
+
+def _tidy_up(bench: Bench, lease: Lease) -> None:
+    """Remove what a closed point no longer needs; what a dead worker left undone is done at the next close."""
+    for token in (lease.token, *lease.earlier_tokens):
+        bench.artifacts.remove(checkpoint_id(token))
+    if bench.keep_weights is not None:
+        for point_id, weights_id in bench.outcomes.surplus_weights(lease.study_id, bench.keep_weights):
+            bench.artifacts.remove(weights_id)
+            bench.outcomes.forget_weights(point_id)
+
+
+@contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=parent, prefix="attempt-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(f"{parent}: cannot make a scratch folder: {error.strerror}") from None
+    with folder as name:
+        yield Path(name)
+
+
+class _Progress:
+    """Writes what an objective tells into the ledger, then into Optuna."""
+
+    def __init__(self, bench: Bench, lease: Lease, keeper: LeaseKeeper, scratch: Path) -> None:
+        self.scratch = scratch
+        self._bench = bench
+        self._lease = lease
+        self._keeper = keeper
+        self._stored_in_place = bench.artifacts.local_path(checkpoint_id(lease.token))
+        self.checkpoint_path = self._stored_in_place or scratch / "checkpoint"
+        self._superseded = list(lease.earlier_tokens)
+
+    def checkpoints(self) -> Iterator[Path]:
+        for number, token in enumerate(self._lease.earlier_tokens):
+            path = self._bench.artifacts.local_path(checkpoint_id(token))
+            if path is not None:
+                if path.exists():
+                    yield path
+            else:
+                copy = self.scratch / f"earlier-{number}"
+                if self._bench.artifacts.get(checkpoint_id(token), copy):
+                    yield copy
+
+    def started(self, restored: Sequence[EpochFigures]) -> None:
+        ledger, lease = self._bench.ledger, self._lease
+        self._keeper.patiently(lambda: ledger.begin_training(lease, len(restored)))
+        self._keeper.patiently(lambda: ledger.record_epochs(lease, restored))
+        self._report(restored)
+
+    def epoch_done(self, epoch: EpochFigures) -> None:
+        if self._keeper.is_lost:
+            raise LeaseGone
+        if self._stored_in_place is None:
+            self._bench.artifacts.put(checkpoint_id(self._lease.token), self.checkpoint_path)
+        reach("epoch-checkpointed")
+        self._keeper.patiently(lambda: self._bench.ledger.record_epochs(self._lease, [epoch], trained=1))
+        reach("epoch-recorded")
+        self._report([epoch])
+        reach("epoch-reported")
+        while self._superseded:
+            self._bench.artifacts.remove(checkpoint_id(self._superseded.pop()))
+
+    def control(self) -> Literal["stop", "abandon"] | None:
+        return self._keeper.control()
+
+    def _report(self, epochs: Sequence[EpochFigures]) -> None:
+        values = {epoch.epoch: epoch.val.get(self._bench.select) for epoch in epochs}
+        known = {epoch: value for epoch, value in values.items() if value is not None}
+        if known:
+            self._keeper.patiently(lambda: self._bench.mirror.report(self._lease.trial_id, known))

@@ -1,0 +1,38 @@
+"""`lmf report`: the figures and tables of studies as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from study.cli.common import choose_studies, open_existing, storage_option
+from study.errors import StudyError
+
+
+@click.command("report")
+@click.argument("studies", metavar="[STUDY]...", nargs=-1)
+@click.option("--csv", is_flag=True, help="Also write the rows behind it as CSV files beside it.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The report's file; default a file in LMF_HOME/reports, named after the studies.",
+)
+@storage_option
+def report_command(studies: tuple[str, ...], csv: bool, output: Path | None, storage: str | None) -> None:
+    """Write the figures and tables of studies as one HTML file; all studies where none is named.
+
+    The file opens in any browser without a network. Prints the path of each file that it wrote.
+    """
+    from study.reporting.files import write_reports
+
+    home, database = open_existing(storage)
+    try:
+        names = choose_studies(database, studies)
+        if not names:
+            raise StudyError("no study to report on yet; `lmf run` or `lmf demo` makes one")
+        for path in write_reports(database, names, home.reports, output=output, csv=csv):
+            click.echo(str(path))
+    finally:
+        database.close()

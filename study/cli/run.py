@@ -1,0 +1,57 @@
+"""`lmf run` and `lmf demo`: a study on this machine from plan to report."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from study.cli.main import DONE, INTERRUPTED, POINTS_FAILED
+from study.cli.spec_options import flag_values, run_options, spec_options
+from study.spec_input import DEMO_DATASET
+
+
+@click.command("run")
+@click.argument("dataset")
+@spec_options
+@run_options
+def run_command(dataset: str, **flags: object) -> int:
+    """Plan or continue the study of DATASET on this machine, train it, write the report.
+
+    DATASET is digits-lt, folder:PATH (a folder of images for each class), csv:PATH (a table of image and label), or
+    a study file that ends in .toml. Run again, it continues where it stopped; with more settings, grid values or
+    seeds it extends the study. Lists are separated by commas.
+    """
+    return _run(dataset, flag_values(flags))
+
+
+@click.command("demo")
+@run_options
+def demo_command(**flags: object) -> int:
+    """Run the paper's 31 points on embedded images of digits, long-tailed by class: no GPU, server or download."""
+    return _run(DEMO_DATASET, flag_values(flags))
+
+
+def _run(dataset: str, flags: dict[str, object]) -> int:
+    from rich.console import Console
+
+    from study.home import find_home
+    from study.running import refuse_if_idle, run_study
+    from study.spec_input import build_study
+    from trainer.data.catalog import dataset_title
+    from trainer.models import resolve_model_name
+
+    logging.basicConfig(level=logging.WARNING, format="lmf: %(message)s")
+    spec, options = build_study(dataset, flags, resolve_model=resolve_model_name, find_title=dataset_title)
+    home = find_home(options.storage)
+    console = Console()
+    if options.dry_run:
+        from study.estimate import print_estimate
+
+        print_estimate(spec, options, home, console)
+        return DONE
+    end = run_study(spec, options, home, console)
+    refuse_if_idle(end)
+    if end.remaining:
+        return INTERRUPTED
+    return POINTS_FAILED if end.failed else DONE

@@ -1,0 +1,102 @@
+"""The flags that describe a study, and those that say how it is carried out; a study file can say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from study.cli.common import storage_option
+from study.run_options import RunOptions
+from study.settings import DEFAULT_GRID, SETTINGS, value_text
+from study.spec import DEFAULT_SEED
+from study.spec_file import TABLES
+from trainer.config import VARIANTS, Recipe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_PAPER = Recipe()
+_RUN = RunOptions()
+
+# Flag, placeholder, help. Values stay text here: whoever reads them reports all that is wrong in one go.
+_STUDY_OPTIONS = (
+    ("--study", "NAME", "Name of the study; default DATASET-MODEL."),
+    ("--data", "PATH", "Where the data lie: a folder, or a table for csv; default LMF_DATA."),
+    ("--settings", "LIST", f"Families of points to try; a new study's default: {','.join(SETTINGS)}."),
+    ("--grid", "LIST", f"Values of alpha and beta; a new study's default: {','.join(map(value_text, DEFAULT_GRID))}."),
+    ("--seeds", "LIST", f"Seeds; each point is trained once with each; a new study's default: {DEFAULT_SEED}."),
+    ("--split-seed", "N", f"Seed of the split into training, validation and test; default {DEFAULT_SEED}."),
+    ("--group", "NAME", "Keep together images of one lesion or patient; default none."),
+)
+_RECIPE_OPTIONS = (
+    ("--model", "NAME", f"A timm model, or efficientnetv2, resnet50, densenet121; default {_PAPER.model}."),
+    ("--weights", "hub|none|FILE", f"Start from pretrained weights, none, or a file; default {_PAPER.weights}."),
+    ("--image-size", "N", f"Side of the square input in pixels; default {_PAPER.image_size}."),
+    ("--normalize/--no-normalize", None, "Scale images by the model's mean and deviation; default no."),
+    ("--augment", "none|standard", f"Flips, turns, brightness and contrast; default {_PAPER.augment}."),
+    ("--epochs", "N", f"Passes over the training images; default {_PAPER.epochs}."),
+    ("--batch-size", "N", f"Images a step; default {_PAPER.batch_size}."),
+    ("--lr", "X", f"Adam's learning rate; default {_PAPER.lr:g}."),
+    ("--weight-decay", "X", f"L2 penalty, added to the gradient; default {_PAPER.weight_decay:g}."),
+    ("--lr-step-epochs", "N", f"Epochs between two cuts of the rate; default {_PAPER.lr_step_epochs}."),
+    ("--lr-gamma", "X", f"Factor of such a cut; default {_PAPER.lr_gamma:g}."),
+    (
+        "--select",
+        "macro_f1|balanced_accuracy|macro_auc",
+        f"Validation score that chooses the epoch to keep; default {_PAPER.select}.",
+    ),
+    ("--precision", "fp32|bf16|fp16", f"Arithmetic of the model; default {_PAPER.precision}."),
+    ("--threads", "N", "Processor threads of one training; the weights depend on it. Default: fixed when planned."),
+    ("--variant", "|".join(VARIANTS), f"LDAM as its authors ran it or as written; default {_PAPER.variant}."),
+    ("--max-margin", "X", f"Margin of the rarest class; default {_PAPER.max_margin:g}."),
+    ("--gamma", "X", f"Exponent of the focal half; default {_PAPER.gamma:g}."),
+    ("--scale", "X", f"Factor on LDAM's logits in the reference variant; default {_PAPER.scale:g}."),
+)
+_WORKER_OPTIONS = (
+    ("--device", "auto|cpu|cuda|cuda:N", f"Where to train; default {_RUN.device}."),
+    ("--keep-weights", "N|all|none", f"Keep the weights of the N best trials; default {_RUN.keep_weights}."),
+    ("--max-attempts", "N", f"Tries of a point that fails by itself; default {_RUN.max_attempts}."),
+    (
+        "--lease-seconds",
+        "X",
+        f"Time after which the point of a silent worker is free again; default {_RUN.lease_seconds:g}.",
+    ),
+    ("--allow-versions", None, "Work on a study that was planned with other versions of torch or timm."),
+)
+_RUN_OPTIONS = (
+    ("--workers", "N", "Worker processes on this machine; default: as many as suit it."),
+    ("--dry-run", None, "Tell points, epochs, time, disk and memory, and train nothing."),
+)
+
+
+def spec_options(command: Command) -> Command:
+    """Add the flags that describe a study: what it tries, on what, by which recipe."""
+    return _add(command, (*_STUDY_OPTIONS, *_RECIPE_OPTIONS))
+
+
+def run_options(command: Command) -> Command:
+    """Add the flags that say how a study is carried out: those of `worker_options`, and what concerns all workers."""
+    return _add(worker_options(command), _RUN_OPTIONS)
+
+
+def worker_options(command: Command) -> Command:
+    """Add the flags that say how one worker works, `--storage` among them."""
+    return _add(storage_option(command), _WORKER_OPTIONS)
+
+
+def flag_values(parameters: Mapping[str, object]) -> dict[str, object]:
+    """Of a command's parameters, the flags of `spec_options` and `run_options` that the user gave.
+
+    Args:
+        parameters: what click passed to the command; anything else among it is left out.
+    """
+    names = [key for keys in TABLES.values() for key in keys if key != "dataset"]
+    return {name: parameters[name] for name in names if parameters.get(name) is not None}
+
+
+def _add(command: Command, options: tuple[tuple[str, str | None, str], ...]) -> Command:
+    for flag, metavar, text in reversed(options):
+        kind: dict[str, Any] = {"metavar": metavar} if metavar else {"is_flag": True}
+        command = click.option(flag, default=None, help=text, **kind)(command)
+    return command

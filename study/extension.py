@@ -1,0 +1,77 @@
+"""What may change when a study is run again: more points extend it, another recipe is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from study.settings import SETTINGS, value_text
+from study.spec import MACHINE_FIGURES, StudySpec
+from trainer.config import Recipe
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A stored study beside what is asked of it now.
+
+    Attributes:
+        refusals: the differences that make it another study, such as `epochs: 60 stored, 30 asked`.
+        additions: what is asked beyond the stored study, such as `seeds: 24, 25`.
+        merged: the description to store and to work by; of no use where there are refusals.
+    """
+
+    refusals: tuple[str, ...]
+    additions: tuple[str, ...]
+    merged: StudySpec
+
+
+def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
+    """Compare a stored study with what is asked under its name.
+
+    Settings, grid values and seeds that are new extend the study; what it has stays. Everything else in the
+    description must be the same, except where the data and the weights lie: whether the images are the same is
+    told by their fingerprint, and whether the weights are by their hash. What nobody asked for
+    (`StudySpec.unasked`) is taken from the stored study.
+    """
+    recipe = _continued_recipe(stored.recipe, asked)
+    refusals = stored.recipe.differences(recipe)
+    for name, before, now in (
+        ("dataset", stored.title, asked.title),
+        ("split_seed", stored.split_seed, asked.split_seed),
+        ("group", stored.group or "none", asked.group or "none"),
+    ):
+        if before != now:
+            refusals.append(f"{name}: {before} stored, {now} asked")
+
+    more_settings = [] if "settings" in asked.unasked else _new(asked.settings, stored.settings)
+    more_values = [] if "grid" in asked.unasked else _new(asked.grid, stored.grid)
+    more_seeds = [] if "seeds" in asked.unasked else _new(asked.seeds, stored.seeds)
+    added = {
+        "settings": more_settings,
+        "grid": [value_text(value) for value in more_values],
+        "seeds": [str(seed) for seed in more_seeds],
+    }
+    merged = replace(
+        stored,
+        dataset=asked.dataset,
+        data=asked.data or stored.data,
+        recipe=replace(stored.recipe, weights=recipe.weights),
+        settings=tuple(name for name in SETTINGS if name in (*stored.settings, *more_settings)),
+        grid=tuple(sorted((*stored.grid, *more_values))),
+        seeds=tuple(sorted((*stored.seeds, *more_seeds))),
+    )
+    additions = tuple(f"{name}: {', '.join(texts)}" for name, texts in added.items() if texts)
+    return Comparison(tuple(refusals), additions, merged)
+
+
+def _continued_recipe(stored: Recipe, asked: StudySpec) -> Recipe:
+    """The asked recipe with the stored values of what nobody asked for."""
+    kept = {name: getattr(stored, name) for name in MACHINE_FIGURES if name in asked.unasked}
+    return replace(asked.recipe, **kept)
+
+
+def _new(asked: Sequence[Value], stored: Sequence[Value]) -> list[Value]:
+    return [value for value in asked if value not in stored]

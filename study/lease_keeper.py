@@ -1,0 +1,113 @@
+"""Keeps a lease alive from a thread of its own while its point is trained."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from storage.errors import LeaseLostError, StorageError, StorageUnavailableError
+from storage.ledger import Lease, Ledger
+from storage.workers import TRAINING, Workers
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+RETRY_SECONDS = 1.0
+
+
+def suspend_proof_seconds() -> float:
+    """A clock that only goes forward and counts the time for which the machine was suspended."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class LeaseKeeper:
+    """Renews a lease until the `with` block ends, the lease is lost, or it has run out.
+
+    Errors of the database are outlived until the lease has really run out by this machine's clock.
+    """
+
+    def __init__(self, ledger: Ledger, lease: Lease, stop: threading.Event) -> None:
+        """Start to keep a lease that was claimed just now.
+
+        Args:
+            ledger: where the lease was claimed.
+            lease: the lease.
+            stop: set where the worker is asked to stop.
+        """
+        self._ledger = ledger
+        self._lease = lease
+        self._stop = stop
+        self._deadline = suspend_proof_seconds() + lease.seconds
+        self._lost = threading.Event()
+        self._ended = threading.Event()
+        self._parent = os.getppid()
+        self._thread = threading.Thread(target=self._renew_until_ended, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> LeaseKeeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lease is gone or has run out."""
+        return self._lost.is_set() or suspend_proof_seconds() >= self._deadline
+
+    def control(self) -> Literal["stop", "abandon"] | None:
+        """What the training should do: go on (None), stop with a checkpoint, or stop at once."""
+        if self.is_lost:
+            return "abandon"
+        return "stop" if self._stop.is_set() else None
+
+    def patiently(self, write: Callable[[], Result]) -> Result:
+        """Do a write, again and again while the database is away and the lease lasts.
+
+        Raises:
+            LeaseLostError: the lease was lost, or ran out meanwhile.
+            StorageError: the write failed for another reason.
+        """
+        while True:
+            try:
+                return write()
+            except StorageUnavailableError as error:
+                if self.is_lost:
+                    raise LeaseLostError(f"the lease ran out while the database was away ({error})") from None
+                logger.warning("the database is away, trying again: %s", error)
+                self._lost.wait(RETRY_SECONDS)
+
+    def _renew_until_ended(self) -> None:
+        wait = self._lease.seconds / RENEWALS_PER_LEASE
+        while not self._ended.wait(wait):
+            if os.getppid() != self._parent and not self._stop.is_set():
+                logger.warning("the process that started this worker is gone: stopping")
+                self._stop.set()
+            asked_at = suspend_proof_seconds()
+            if asked_at >= self._deadline:
+                logger.warning("the lease on %s ran out", self._lease.key)
+                self._lost.set()
+                return
+            try:
+                self._ledger.renew(self._lease)
+                Workers(self._ledger.database).note(self._lease.worker_id, TRAINING)
+                self._deadline = asked_at + self._lease.seconds
+                wait = self._lease.seconds / RENEWALS_PER_LEASE
+            except LeaseLostError as error:
+                logger.warning("%s", error)
+                self._lost.set()
+                return
+            except StorageError as error:
+                logger.warning("cannot renew the lease on %s, trying again: %s", self._lease.key, error)
+                wait = min(RETRY_SECONDS, self._lease.seconds / RENEWALS_PER_LEASE)

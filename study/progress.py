@@ -1,0 +1,207 @@
+"""How far studies are: figures for people who watch, live in a terminal or line by line."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from storage.database import Database
+from storage.errors import StorageUnavailableError
+from storage.queries import StudyRecord, WorkerRecord, read_study, read_workers
+from study.reporting.statistics import Pair, summarize
+
+LINE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """Figures of one study at one moment.
+
+    Attributes:
+        study: its name.
+        states: points by state.
+        points: points in all.
+        epochs_done: epochs on record.
+        epochs_planned: epochs of all points that are not failed.
+        best: the pair of factors that leads on validation, or None.
+        best_score: its validation macro F1.
+    """
+
+    study: str
+    states: dict[str, int]
+    points: int
+    epochs_done: int
+    epochs_planned: int
+    best: Pair | None
+    best_score: float | None
+
+    @classmethod
+    def of(cls, record: StudyRecord) -> StudyProgress:
+        """Figures of a study as it was read."""
+        summary = summarize(record)
+        epochs = int(record.spec["recipe"]["epochs"])
+        alive = [point for point in record.points if point.state != "failed"]
+        done = sum(epochs if point.state == "complete" else min(point.last_epoch, epochs) for point in alive)
+        score = summary.best.score("val", "macro_f1") if summary.best else None
+        states = Counter(point.state for point in record.points)
+        return cls(record.name, dict(states), len(record.points), done, epochs * len(alive), summary.best, score)
+
+    @property
+    def closed(self) -> int:
+        """Points that are complete, failed or pruned."""
+        return sum(self.states.get(state, 0) for state in ("complete", "failed", "pruned"))
+
+
+def duration_text(seconds: float) -> str:
+    """A time span as people say it: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def best_text(progress: StudyProgress) -> str:
+    """The leading pair of factors in a few words."""
+    if progress.best is None or progress.best_score is None:
+        return "none yet"
+    return f"alpha {progress.best.alpha:g}, beta {progress.best.beta:g}: {100 * progress.best_score:.2f}"
+
+
+def worker_table(workers: Sequence[WorkerRecord]) -> Table:
+    """Workers as a table."""
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for heading in ("worker", "device", "state", "study", "trial", "epoch", "last seen"):
+        table.add_column(heading, justify="right" if heading in ("trial", "epoch", "last seen") else "left")
+    for worker in workers:
+        table.add_row(
+            worker.worker,
+            worker.device,
+            worker.state,
+            worker.study or "-",
+            "-" if worker.trial is None else str(worker.trial),
+            "-" if worker.epoch is None else str(worker.epoch),
+            f"{duration_text(worker.last_seen_seconds)} ago",
+        )
+    return table
+
+
+def study_table(rows: Sequence[StudyProgress], time_left: float | None = None) -> Table:
+    """Studies as a table; with the time left where it is known."""
+    table = Table(box=None, pad_edge=False)
+    headings = ["study", "done", "running", "waiting", "failed", "best so far (validation macro F1, %)"]
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in headings[1:5] else "left")
+    if time_left is not None:
+        table.add_column("time left", justify="right")
+    for row in rows:
+        cells = [
+            row.study,
+            f"{row.closed}/{row.points}",
+            str(row.states.get("running", 0)),
+            str(row.states.get("waiting", 0)),
+            str(row.states.get("failed", 0)),
+            best_text(row),
+        ]
+        table.add_row(*cells, *([] if time_left is None else [duration_text(time_left)]))
+    return table
+
+
+class ProgressDisplay:
+    """Shows a running study: a live table in a terminal, plain lines elsewhere."""
+
+    def __init__(self, database: Database, study: str, console: Console) -> None:
+        """Prepare to show a study.
+
+        Args:
+            database: where it is.
+            study: its name.
+            console: where to show it.
+        """
+        self._database = database
+        self._study = study
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._began: tuple[float, int] | None = None
+        self._next_read = 0.0
+        self._last_line: tuple[float, int] | None = None
+
+    def __enter__(self) -> ProgressDisplay:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._next_read = 0.0
+        self.tick()
+        if self._live is not None:
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Show what there is to show now; cheap to call often."""
+        now = time.monotonic()
+        if now < self._next_read:
+            return
+        try:
+            record = read_study(self._database, self._study)
+            workers = read_workers(self._database)
+        except StorageUnavailableError as error:
+            self._console.print(f"waiting for the database: {error}", highlight=False)
+            self._next_read = now + 5.0
+            return
+        spent = time.monotonic() - now
+        self._next_read = now + max(1.0, 10 * spent)
+        progress = StudyProgress.of(record)
+        if self._began is None:
+            self._began = (now, progress.epochs_done)
+        left = self._time_left(progress, now)
+        if self._live is not None:
+            shown = [worker for worker in workers if worker.state in ("training", "idle")]
+            self._live.update(_live_view(progress, shown, left), refresh=True)
+        else:
+            self._print_line(progress, left, now)
+
+    def _time_left(self, progress: StudyProgress, now: float) -> float | None:
+        assert self._began is not None
+        seconds, epochs = now - self._began[0], progress.epochs_done - self._began[1]
+        if epochs <= 0:
+            return None
+        return seconds / epochs * (progress.epochs_planned - progress.epochs_done)
+
+    def _print_line(self, progress: StudyProgress, left: float | None, now: float) -> None:
+        if self._last_line is not None:
+            at, closed = self._last_line
+            if progress.closed == closed and now - at < LINE_SECONDS:
+                return
+            if progress.closed - closed < max(1, progress.points // 10) and now - at < LINE_SECONDS / 3:
+                if progress.closed < progress.points:
+                    return
+        self._last_line = (now, progress.closed)
+        self._console.print(
+            f"{progress.study}: {progress.closed}/{progress.points} points, "
+            f"{progress.states.get('running', 0)} running, best so far {best_text(progress)}"
+            + ("" if left is None or progress.closed == progress.points else f", {duration_text(left)} left"),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _live_view(progress: StudyProgress, workers: Sequence[WorkerRecord], left: float | None) -> RenderableType:
+    share = progress.epochs_done / progress.epochs_planned if progress.epochs_planned else 1.0
+    width = 40
+    bar = Text("━" * round(width * share), style="green") + Text("━" * (width - round(width * share)), style="dim")
+    bar.append(f" {share:.0%}  ")
+    bar.append("" if left is None else f"{duration_text(left)} left")
+    return Group(study_table([progress]), bar, worker_table(workers))

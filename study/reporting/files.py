@@ -1,0 +1,126 @@
+"""Writing a report: what is read, where it goes, and that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import StudyError
+from study.reporting.rows import StudyData
+
+if TYPE_CHECKING:
+    from storage.database import Database
+
+_LONGEST_STEM = 100
+
+
+def write_reports(
+    database: Database,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    output: Path | None = None,
+    csv: bool = False,
+) -> tuple[Path, ...]:
+    """Write one report of some studies, and on request the rows behind it.
+
+    Args:
+        database: holds the studies.
+        names: the studies, at least one.
+        folder: takes the report where `output` is not given; made if it is missing.
+        output: the report's file.
+        csv: also write `REPORT-settings.csv`, `-points.csv`, `-epochs.csv` and `-classes.csv` beside it.
+
+    Returns:
+        the files: the report first.
+
+    Raises:
+        StudyError: a file cannot be written.
+        StorageError: a study cannot be read.
+    """
+    studies = read_studies(database, names)
+    path = output or folder / f"{report_stem(names)}.html"
+    written = [write_report(studies, path)]
+    if csv:
+        written += write_sheets(studies, path)
+    return tuple(written)
+
+
+def read_studies(database: Database, names: Sequence[str]) -> tuple[StudyData, ...]:
+    """Read all that a report needs, in the order of the names, each study once.
+
+    Raises:
+        StorageError: there is no such study, or the database cannot be read.
+    """
+    from storage.queries import read_attempts, read_epochs, read_study
+
+    return tuple(
+        StudyData(read_study(database, name), read_epochs(database, name), read_attempts(database, name))
+        for name in dict.fromkeys(names)
+    )
+
+
+def write_report(studies: Sequence[StudyData], path: Path) -> Path:
+    """Write the report of at least one study to a file and return its path.
+
+    Raises:
+        StudyError: the file cannot be written.
+    """
+    from study.reporting.page import report_page
+
+    write_text(path, report_page(studies))
+    return path
+
+
+def write_sheets(studies: Sequence[StudyData], report: Path) -> list[Path]:
+    """Write the rows behind a report as CSV files beside it and return their paths.
+
+    Raises:
+        StudyError: a file cannot be written.
+    """
+    from study.reporting.sheets import sheets
+
+    paths = []
+    for name, text in sheets(studies).items():
+        paths.append(report.with_name(f"{report.stem}-{name}.csv"))
+        write_text(paths[-1], text)
+    return paths
+
+
+def report_stem(names: Sequence[str]) -> str:
+    """A file name, without suffix, that tells which studies a report is of.
+
+    Names that are too long, or not fit for a file, are cut to what is, and a digest keeps them apart.
+    """
+    whole = "+".join(dict.fromkeys(names))
+    fit = re.sub(r"[^A-Za-z0-9._+-]+", "-", whole).lstrip(".-")[:_LONGEST_STEM]
+    if fit == whole:
+        return fit
+    return f"{fit}-{hashlib.sha256(whole.encode(errors='backslashreplace')).hexdigest()[:8]}".lstrip("-")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 whole or not at all; its folder is made if it is missing.
+
+    Raises:
+        StudyError: the folder or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:60]}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise StudyError(f"{path}: is not a file that can be replaced; --output names another")
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StudyError(f"{path}: cannot be written: {error.strerror or error}; --output names another file") from None

@@ -1,0 +1,161 @@
+"""The rows behind the page as CSV: settings, points, epochs and classes, each of all studies of the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from study.reporting.rows import SCORES, SPLITS, StudyData, class_rows, epoch_rows, point_rows
+from study.reporting.statistics import StudySummary, summarize
+from study.reporting.text import without_credentials
+
+Cell = str | int | float | None
+
+_SETTING_COLUMNS = (
+    "study",
+    "setting",
+    "paper_setting",
+    "split",
+    "points",
+    "planned_points",
+    "mean_macro_f1",
+    "average_deviation",
+    "lowest_macro_f1",
+    "highest_macro_f1",
+    "best_alpha",
+    "best_beta",
+)
+_POINT_COLUMNS = (
+    "study",
+    "trial",
+    "point",
+    "settings",
+    "loss",
+    "alpha",
+    "beta",
+    "seed",
+    "state",
+    "attempts",
+    "lost_attempts",
+    "lost_epochs",
+    "epochs",
+    "seconds",
+    "best_epoch",
+    *(f"{split}_{name}" for split in SPLITS for name in SCORES),
+    "message",
+)
+_EPOCH_COLUMNS = (
+    "study",
+    "trial",
+    "point",
+    "alpha",
+    "beta",
+    "seed",
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "lr",
+    "images_per_second",
+    "seconds",
+    *(f"val_{name}" for name in SCORES),
+    "ldam",
+    "focal",
+)
+_CLASS_COLUMNS = (
+    "study",
+    "trial",
+    "point",
+    "alpha",
+    "beta",
+    "seed",
+    "split",
+    "class",
+    "images",
+    "predicted",
+    "right",
+    "f1",
+)
+
+
+def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
+    """The report's tables as CSV texts with a header line; scores are fractions, an empty cell is a missing value.
+
+    Args:
+        studies: the studies, each told apart by the first column.
+
+    Returns:
+        the texts by table: `settings`, `points`, `epochs`, `classes`.
+    """
+    settings: list[Sequence[Cell]] = []
+    points: list[Sequence[Cell]] = []
+    epochs: list[Sequence[Cell]] = []
+    classes: list[Sequence[Cell]] = []
+    for data in studies:
+        name, rows = data.study.name, point_rows(data.study, data.epochs)
+        settings += _setting_cells(summarize(data.study, rows))
+        for row in rows:
+            identity = (name, row.trial, row.point)
+            scores = [row.score(split, score) for split in SPLITS for score in SCORES]
+            points.append(
+                [
+                    *identity,
+                    " ".join(row.settings),
+                    row.loss,
+                    row.alpha,
+                    row.beta,
+                    row.seed,
+                    row.state,
+                    row.attempts,
+                    row.lost_attempts,
+                    row.lost_epochs,
+                    row.epochs,
+                    row.seconds,
+                    row.best_epoch,
+                    *scores,
+                    row.message,
+                ]
+            )
+            for result in class_rows(row, data.study.class_names):
+                counts = (result.images, result.predicted, result.right, result.f1)
+                classes.append([*identity, row.alpha, row.beta, row.seed, result.split, result.name, *counts])
+        for epoch in epoch_rows(rows, data.epochs):
+            row = epoch.point
+            epochs.append(
+                [
+                    *(name, row.trial, row.point, row.alpha, row.beta, row.seed, epoch.epoch),
+                    *(epoch.train_loss, epoch.val_loss, epoch.lr, epoch.images_per_second, epoch.seconds),
+                    *(epoch.val[score] for score in SCORES),
+                    *(epoch.ldam, epoch.focal),
+                ]
+            )
+    return {
+        "settings": _csv(_SETTING_COLUMNS, settings),
+        "points": _csv(_POINT_COLUMNS, points),
+        "epochs": _csv(_EPOCH_COLUMNS, epochs),
+        "classes": _csv(_CLASS_COLUMNS, classes),
+    }
+
+
+def _setting_cells(summary: StudySummary) -> list[Sequence[Cell]]:
+    cells: list[Sequence[Cell]] = []
+    for setting in summary.settings:
+        for split in SPLITS:
+            spread, best = setting.spread(split), setting.best
+            cells.append(
+                [
+                    *(summary.study.name, setting.name, setting.number, split, spread.count, setting.planned),
+                    *(spread.mean, spread.average_deviation, spread.lowest, spread.highest),
+                    *((best.alpha, best.beta) if best else (None, None)),
+                ]
+            )
+    return cells
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([without_credentials(cell) if isinstance(cell, str) else cell for cell in row])
+    return text.getvalue()

@@ -1,0 +1,57 @@
+"""How a study is carried out here and now: what is no part of its description."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What one run is told beside the study's description.
+
+    Attributes:
+        workers: worker processes on this machine, at least 1; None leaves the number to the machine.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        keep_weights: of how many of a study's best trials the weights are kept, at least 1, or `all` or `none`.
+        max_attempts: how often a point that fails by itself is tried, at least 1.
+        lease_seconds: how long a worker's claim on a point lasts without a sign of life, from 1 to 86400.
+        storage: SQLAlchemy URL of the database; None leaves it to the environment. It may hold a password, so it
+            is kept out of `repr`.
+        dry_run: tell what the run would take and train nothing.
+        allow_versions: work on a study that was planned with other versions of torch or timm.
+    """
+
+    workers: int | None = None
+    device: str = "auto"
+    keep_weights: int | Literal["all", "none"] = 1
+    max_attempts: int = 2
+    lease_seconds: float = 60.0
+    storage: str | None = field(default=None, repr=False)
+    dry_run: bool = False
+    allow_versions: bool = False
+
+    @property
+    def kept_count(self) -> int | None:
+        """Of how many trials the weights are kept; 0 for `none`, None for `all`."""
+        if self.keep_weights == "all":
+            return None
+        return 0 if self.keep_weights == "none" else self.keep_weights
+
+    def problems(self) -> list[str]:
+        """Every value that is out of range, each as `name: problem`."""
+        found = []
+        if self.workers is not None and self.workers < 1:
+            found.append(f"workers: {self.workers} is less than 1")
+        if not _DEVICE.fullmatch(self.device):
+            found.append(f"device: {self.device!r} is no device; expected auto, cpu, cuda or cuda:N")
+        if isinstance(self.keep_weights, int) and self.keep_weights < 1:
+            found.append(f"keep_weights: {self.keep_weights} is less than 1; none keeps no weights")
+        if self.max_attempts < 1:
+            found.append(f"max_attempts: {self.max_attempts} is less than 1")
+        if not 1 <= self.lease_seconds <= 86400:
+            found.append(f"lease_seconds: {self.lease_seconds:g} is outside [1, 86400]")
+        return found

@@ -1,0 +1,174 @@
+"""A study's description: what is trained, on what, and which points are tried.
+
+A description is what is stored with the study and what every worker goes by. How it is put together from flags and
+a study file is in `study.spec_input`; what may change when a study is run again is in `study.extension`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from study.errors import StudyError
+from study.settings import DEFAULT_GRID, SETTINGS, repeats, setting_points, value_text
+from trainer.config import Recipe
+
+DEFAULT_SEED = 23
+"""The paper's seed, for training and for the split."""
+
+DEFAULT_SEEDS: tuple[int, ...] = (DEFAULT_SEED,)
+
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that every random generator in use takes."""
+
+STUDIED_LOSS = "lmf"
+"""The loss whose alpha and beta a study tries."""
+
+MACHINE_FIGURES = ("precision", "threads")
+"""Figures of the recipe that depend on the machine, so that it may choose them where the user does not."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """The full description of a study.
+
+    Attributes:
+        name: the study's name; letters, digits, `.`, `_` and `-`.
+        dataset: the dataset as it was named, such as `ham10000` or `folder:skin`.
+        title: the dataset's short name, such as `skin`.
+        data: absolute path of the data, or None where the dataset needs none.
+        model: the model as it was named, such as `efficientnetv2`.
+        recipe: how each point is trained; its `model` is the full name that `model` stands for.
+        settings: names from `study.settings.SETTINGS`, in that order.
+        grid: rising values of alpha and beta.
+        seeds: rising seeds; each point is trained once with each.
+        split_seed: seed of the split into training, validation and test images.
+        group: what keeps together images of one origin, such as `lesion`; None splits image by image.
+        unasked: those of `settings`, `grid`, `seeds` and `MACHINE_FIGURES` that hold a default nobody asked for. A
+            study that is stored already keeps its own values for them. Neither stored nor part of equality.
+    """
+
+    name: str
+    dataset: str
+    title: str
+    data: Path | None
+    model: str
+    recipe: Recipe
+    settings: tuple[str, ...] = SETTINGS
+    grid: tuple[float, ...] = DEFAULT_GRID
+    seeds: tuple[int, ...] = DEFAULT_SEEDS
+    split_seed: int = DEFAULT_SEED
+    group: str | None = None
+    unasked: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def with_machine_figures(self, **figures: int | str) -> StudySpec:
+        """Fill in figures that this machine suggests, where the user asked for none.
+
+        Args:
+            figures: values for some of `MACHINE_FIGURES`; one that the user asked for is left as it is.
+        """
+        chosen: dict[str, Any] = {name: value for name, value in figures.items() if name in self.unasked}
+        return replace(self, recipe=replace(self.recipe, **chosen))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The description as JSON can hold it; `from_dict` reads it back."""
+        document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "unasked"}
+        document |= {"data": None if self.data is None else str(self.data), "recipe": self.recipe.to_dict()}
+        return document | {name: list(document[name]) for name in ("settings", "grid", "seeds")}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> StudySpec:
+        """Read a stored description.
+
+        Raises:
+            StudyError: a part is missing or unknown, as in a description that another version stored.
+            RecipeError: the recipe holds a figure that is unknown here.
+        """
+        known = {item.name for item in fields(cls)} - {"unasked"}
+        wrong = [f"{name} is missing" for name in sorted(known - set(document))]
+        wrong += [f"{name} is unknown" for name in sorted(set(document) - known)]
+        if wrong:
+            raise StudyError(
+                f"stored description of study {document.get('name', '?')}: {', '.join(wrong)}; "
+                "it was written by another version of lmf, use that one"
+            )
+        parts = dict(document)
+        parts |= {name: tuple(parts[name]) for name in ("settings", "grid", "seeds")}
+        parts |= {"data": None if parts["data"] is None else Path(parts["data"])}
+        return cls(**parts | {"recipe": Recipe.from_dict(parts["recipe"])})
+
+
+@dataclass(frozen=True)
+class StudyPoint:
+    """One training that a study asks for.
+
+    Attributes:
+        key: what identifies the point within its study, such as `lmf a=1 b=0.5 seed=23`.
+        loss: name of the loss.
+        alpha: factor of the LDAM half.
+        beta: factor of the focal half.
+        seed: seed of the training.
+        settings: the settings in whose means the point counts.
+    """
+
+    key: str
+    loss: str
+    alpha: float
+    beta: float
+    seed: int
+    settings: tuple[str, ...]
+
+
+def points(spec: StudySpec) -> tuple[StudyPoint, ...]:
+    """All points of a study, in the order in which they are best trained.
+
+    Every pair of factors comes with the first seed before any comes with the second, so that the whole grid is seen
+    as early as can be.
+    """
+    pairs = setting_points(spec.settings, spec.grid)
+    return tuple(
+        StudyPoint(
+            f"{STUDIED_LOSS} a={value_text(pair.alpha)} b={value_text(pair.beta)} seed={seed}",
+            STUDIED_LOSS,
+            pair.alpha,
+            pair.beta,
+            seed,
+            pair.settings,
+        )
+        for seed in sorted(spec.seeds)
+        for pair in pairs
+    )
+
+
+def default_name(title: str, model: str) -> str:
+    """The study's name where none is given: `TITLE-MODEL`, with `-` for what a name may not hold."""
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-._") for part in (title, model)]
+    return f"{parts[0] or 'data'}-{parts[1] or 'model'}"[:120]
+
+
+def name_problems(name: str) -> list[str]:
+    """What is wrong with a study's name, as `study: problem`."""
+    if _NAME.fullmatch(name):
+        return []
+    return [
+        f"study: {name!r} is no name for a study; expected up to 120 letters, digits, '.', '_' and '-', "
+        "a letter or digit first"
+    ]
+
+
+def seed_problems(name: str, seeds: Sequence[int]) -> list[str]:
+    """What is wrong with seeds, each as `name: problem`.
+
+    Args:
+        name: `seeds` or `split_seed`.
+        seeds: the values, in any order.
+    """
+    outside = [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]
+    problems = [f"{name}: {seed} is outside [0, {LARGEST_SEED}]" for seed in outside]
+    problems += [f"{name}: {repeat}" for repeat in repeats(seeds)]
+    return problems or ([] if seeds else [f"{name}: is empty; expected whole numbers such as {DEFAULT_SEED}"])

@@ -1,0 +1,238 @@
+"""From flags and a study file to a checked description, with all problems reported together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from study import values
+from study.errors import StudyError
+from study.home import data_root
+from study.run_options import RunOptions
+from study.settings import DEFAULT_GRID, SETTINGS, canonical_value, grid_problems, settings_problems
+from study.spec import (
+    DEFAULT_SEED,
+    DEFAULT_SEEDS,
+    MACHINE_FIGURES,
+    StudySpec,
+    default_name,
+    name_problems,
+    seed_problems,
+)
+from study.spec_file import RECIPE_KEYS, Given, read_study_file
+from trainer.config import WEIGHT_SOURCES, Recipe, demo_recipe
+from trainer.errors import TrainerError
+
+DEMO_DATASET = "digits-lt"
+"""The embedded dataset; it needs no data folder and has a recipe of its own."""
+
+PATH_FORMS = ("folder", "csv")
+"""Datasets that are named by a path, as in `folder:PATH`, or by the form alone with the path in `--data`."""
+
+Value = TypeVar("Value")
+
+_READERS: dict[type, Callable[[object], Any]] = {
+    bool: values.switch,
+    int: values.whole_number,
+    float: values.number,
+    str: values.text,
+}
+_RUN_READERS: dict[str, Callable[[object], Any]] = {
+    "workers": values.whole_number,
+    "device": values.text,
+    "keep_weights": values.kept_weights,
+    "max_attempts": values.whole_number,
+    "lease_seconds": values.number,
+    "storage": values.text,
+    "dry_run": values.switch,
+    "allow_versions": values.switch,
+}
+
+
+def build_study(
+    dataset: str,
+    flags: Mapping[str, object],
+    *,
+    resolve_model: Callable[[str], str],
+    find_title: Callable[[str, Path | None], str],
+) -> tuple[StudySpec, RunOptions]:
+    """Put together what `lmf run DATASET [flags]` asks for.
+
+    A flag wins over the study file, the file over the default. `digits-lt` starts from `demo_recipe()`, everything
+    else from the paper's recipe. A relative path in a file starts from the file's folder, one in a flag from the
+    current one.
+
+    Args:
+        dataset: a dataset's name, or the path of a study file that ends in `.toml`.
+        flags: the flags that were given, by name with `_` for `-`: text, or true and false for switches.
+        resolve_model: gives the full name of a model, as `trainer.models.resolve_model_name` does.
+        find_title: gives the short name of a dataset and its data, as `trainer.data.catalog.dataset_title` does.
+
+    Raises:
+        StudyError: anything is wrong; one line with every problem found.
+    """
+    given: dict[str, Given] = {}
+    problems: list[str] = []
+    if dataset.endswith(".toml") and ":" not in dataset:
+        given, problems = read_study_file(Path(os.path.expanduser(dataset)))
+    else:
+        given["dataset"] = Given(dataset, "DATASET", Path.cwd())
+    reading = _Reading(given | _given_by_flags(flags), problems)
+    spec = reading.spec(resolve_model, find_title)
+    options = reading.options()
+    reading.finish()
+    return spec, options
+
+
+def read_run_options(flags: Mapping[str, object]) -> RunOptions:
+    """Read what a command is told of how to run, where the studies are planned already.
+
+    Args:
+        flags: the flags that were given, as `build_study` takes them.
+
+    Raises:
+        StudyError: a value is wrong; one line with every problem found.
+    """
+    reading = _Reading(_given_by_flags(flags), [])
+    options = reading.options()
+    reading.finish()
+    return options
+
+
+def _given_by_flags(flags: Mapping[str, object]) -> dict[str, Given]:
+    folder = Path.cwd()
+    return {name: Given(value, "--" + name.replace("_", "-"), folder) for name, value in flags.items()}
+
+
+class _Reading:
+    """Reads given values one by one and collects what is wrong with them."""
+
+    def __init__(self, given: Mapping[str, Given], problems: Iterable[str]) -> None:
+        self.given = given
+        self.problems = list(problems)
+
+    def spec(self, resolve_model: Callable[[str], str], find_title: Callable[[str, Path | None], str]) -> StudySpec:
+        dataset, data, title = self._dataset(find_title)
+        model, recipe = self._recipe(demo_recipe() if dataset == DEMO_DATASET else Recipe(), resolve_model)
+        settings = self._take_list("settings", values.text, SETTINGS)
+        grid = self._take_list("grid", values.number, DEFAULT_GRID)
+        seeds = self._take_list("seeds", values.whole_number, DEFAULT_SEEDS)
+        split_seed = self._take("split_seed", values.whole_number, DEFAULT_SEED)
+        name = self._take("study", values.text, default_name(title, model))
+        group = self._take("group", values.text, "none")
+        self._add(settings_problems(settings) + grid_problems(grid) + seed_problems("seeds", seeds))
+        self._add(seed_problems("split_seed", [split_seed]) + name_problems(name))
+        return StudySpec(
+            name=name,
+            dataset=dataset,
+            title=title,
+            data=data,
+            model=model,
+            recipe=recipe,
+            settings=tuple(name for name in SETTINGS if name in settings),
+            grid=tuple(sorted(canonical_value(value) for value in grid)),
+            seeds=tuple(sorted(seeds)),
+            split_seed=split_seed,
+            group=None if group == "none" else group,
+            unasked=frozenset({"settings", "grid", "seeds", *MACHINE_FIGURES} - set(self.given)),
+        )
+
+    def options(self) -> RunOptions:
+        chosen = {name: self._take(name, read, getattr(RunOptions, name)) for name, read in _RUN_READERS.items()}
+        options = RunOptions(**chosen)
+        self._add(options.problems())
+        return options
+
+    def finish(self) -> None:
+        if self.problems:
+            raise StudyError("; ".join(self.problems))
+
+    def _take(self, name: str, read: Callable[[object], Value], default: Value) -> Value:
+        """The value given for a name, or the default where none is given or it cannot be read."""
+        if name not in self.given:
+            return default
+        try:
+            return read(self.given[name].value)
+        except ValueError as error:
+            self._refuse(name, str(error))
+            return default
+
+    def _take_list(self, name: str, read: Callable[[object], Value], default: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The items given for a name that can be read, or the default where none is given or none can."""
+        if name not in self.given:
+            return default
+        given = values.items(self.given[name].value)
+        good: list[Value] = []
+        for item in given:
+            try:
+                good.append(read(item))
+            except ValueError as error:
+                self._refuse(name, str(error))
+        return default if given and not good else tuple(good)
+
+    def _refuse(self, name: str, problem: str) -> None:
+        self.problems.append(f"{self.given[name].where}: {problem}" if name in self.given else f"{name}: {problem}")
+
+    def _add(self, problems: Iterable[str]) -> None:
+        """Take over problems of the form `name: problem`, with the place where the user gave the value."""
+        for problem in problems:
+            name, _, rest = problem.partition(": ")
+            self._refuse(name, rest)
+
+    def _path(self, name: str, written: str) -> Path:
+        return (self.given[name].folder / os.path.expanduser(written)).absolute()
+
+    def _dataset(self, find_title: Callable[[str, Path | None], str]) -> tuple[str, Path | None, str]:
+        """The dataset's name, where its data are, and its title."""
+        dataset = self._take("dataset", values.text, "")
+        if dataset == DEMO_DATASET:
+            if "data" in self.given:
+                self._refuse("data", f"{dataset} is built in and takes no data")
+            return dataset, None, dataset
+        written = self._take("data", values.text, "")
+        data = self._path("data", written) if written else data_root(None)
+        if data is not None and not os.path.exists(data):
+            self._refuse(
+                "data" if written else "LMF_DATA",
+                f"there is nothing at {data}; expected the dataset's folder or file",
+            )
+        form, _, path = dataset.partition(":")
+        if form in PATH_FORMS and not path and not data:
+            self._refuse("dataset", f"{dataset} needs a path; expected {form}:PATH, or --data")
+        if form in PATH_FORMS and path and (data is None or path.startswith("~")):
+            dataset = f"{form}:{self._path('dataset', path)}"
+        try:
+            return dataset, data, find_title(dataset, data) if dataset else ""
+        except TrainerError as error:
+            self._refuse("dataset", str(error))
+            return dataset, data, ""
+
+    def _recipe(self, base: Recipe, resolve_model: Callable[[str], str]) -> tuple[str, Recipe]:
+        """The model as it was named, and the recipe with its full name."""
+        chosen: dict[str, Any] = {
+            name: self._take(name, _READERS[type(getattr(base, name))], getattr(base, name)) for name in RECIPE_KEYS
+        }
+        model = chosen["model"]
+        if chosen["weights"] not in WEIGHT_SOURCES:
+            file = self._path("weights", chosen["weights"])
+            chosen |= {"weights": str(file), "weights_sha256": self._hash(file)}
+        try:
+            chosen["model"] = resolve_model(model)
+        except TrainerError as error:
+            self._refuse("model", str(error).removeprefix("model: "))
+        recipe = replace(base, **chosen)
+        self._add(recipe.problems())
+        return model, recipe
+
+    def _hash(self, weights: Path) -> str | None:
+        try:
+            with weights.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._refuse("weights", f"cannot read {weights}: {reason}; expected hub, none or a file of weights")
+            return None

@@ -1,0 +1,71 @@
+"""Readers of single values, given as a flag's text or as a value of a study file.
+
+Each takes what was given and returns the value meant, or raises ValueError with what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+
+def whole_number(given: object) -> int:
+    """Read a whole number."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    if isinstance(given, str):
+        try:
+            return int(given)
+        except ValueError:
+            pass
+    raise _not(given, "a whole number")
+
+
+def number(given: object) -> float:
+    """Read a finite number."""
+    value = math.nan
+    if isinstance(given, int | float | str) and not isinstance(given, bool):
+        try:
+            value = float(given)
+        except (ValueError, OverflowError):
+            pass
+    if not math.isfinite(value):
+        raise _not(given, "a finite number")
+    return value
+
+
+def text(given: object) -> str:
+    """Read text that is not empty."""
+    if isinstance(given, str) and given.strip():
+        return given.strip()
+    raise _not(given, "a text")
+
+
+def switch(given: object) -> bool:
+    """Read true or false; a flag gives it as such."""
+    if isinstance(given, bool):
+        return given
+    raise _not(given, "true or false")
+
+
+def items(given: object) -> list[object]:
+    """Take a list apart: an array, text with commas, or one value alone."""
+    if isinstance(given, str):
+        return list(given.split(",")) if given.strip() else []
+    return given if isinstance(given, list) else [given]
+
+
+def kept_weights(given: object) -> int | Literal["all", "none"]:
+    """Read how many trials' weights are kept: a whole number, `all` or `none`."""
+    if given == "all":
+        return "all"
+    if given == "none":
+        return "none"
+    try:
+        return whole_number(given)
+    except ValueError:
+        raise _not(given, "a whole number, all or none") from None
+
+
+def _not(given: object, expected: str) -> ValueError:
+    return ValueError(f"{given!r} is not {expected}")

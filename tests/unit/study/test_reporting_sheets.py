@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from study.reporting.sheets import sheets
+
+
+def read(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def data(records):
+    points = [
+        records.point(1.0, 1.0, 0.5, 0.4),
+        records.point(1.0, 0.5, 0.8, 0.3, lost_attempts=1, lost_epochs=2),
+        records.point(0.5, 0.5, state="failed", message='said "no",\nthen x://ann:cret@db'),
+    ]
+    return records.data(records.study(points))
+
+
+def test_settings_have_a_row_a_split(data):
+    rows = read(sheets([data])["settings"])
+    assert [(row["setting"], row["paper_setting"], row["split"]) for row in rows] == [
+        (name, number, split)
+        for name, number in (("joint", "1"), ("beta", "2"), ("alpha", "3"))
+        for split in ("val", "test")
+    ]
+    beta = rows[2]
+    assert float(beta["mean_macro_f1"]) == pytest.approx(0.65)
+    assert float(beta["average_deviation"]) == pytest.approx(0.15)
+    assert (beta["points"], beta["planned_points"], beta["best_alpha"], beta["best_beta"]) == ("2", "2", "1.0", "0.5")
+    assert (rows[0]["points"], rows[0]["planned_points"]) == ("1", "2")
+
+
+def test_points_have_all_scores_as_fractions(data):
+    rows = read(sheets([data])["points"])
+    assert [row["trial"] for row in rows] == ["0", "1", "2"]
+    assert (rows[1]["val_macro_f1"], rows[1]["test_macro_f1"], rows[1]["test_macro_auc"]) == ("0.8", "0.3", "0.9")
+    assert (rows[0]["settings"], rows[0]["epochs"], rows[0]["seconds"]) == ("joint beta alpha", "2", "20.0")
+    assert (rows[1]["lost_attempts"], rows[1]["lost_epochs"]) == ("1", "2")
+    assert (rows[2]["state"], rows[2]["val_macro_f1"]) == ("failed", "")
+    assert rows[2]["message"] == 'said "no",\nthen x://***@db'
+
+
+def test_epochs_and_classes_name_their_point(data):
+    tables = sheets([data])
+    epochs = read(tables["epochs"])
+    assert [(row["trial"], row["epoch"]) for row in epochs] == [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2")]
+    assert (epochs[1]["train_loss"], epochs[1]["val_loss"], epochs[1]["lr"]) == ("2.0", "2.5", "0.0001")
+    assert (epochs[1]["val_macro_f1"], epochs[1]["val_macro_auc"], epochs[1]["ldam"]) == ("0.5", "", "1.75")
+    classes = read(tables["classes"])
+    assert len(classes) == 2 * 2 * 2
+    assert [classes[3][name] for name in ("split", "class", "images", "predicted", "right", "f1")] == [
+        "test",
+        "MEL",
+        "4",
+        "3",
+        "2",
+        "0.4",
+    ]
+
+
+def test_several_studies_share_a_table_and_are_told_apart(data, records):
+    other = replace(data, study=replace(data.study, name="other"))
+    for rows in map(read, sheets([data, other]).values()):
+        assert {row["study"] for row in rows} == {"skin-small", "other"}
+
+
+def test_a_study_without_points_gives_headers_only(records):
+    tables = sheets([records.data(records.study())])
+    assert all(text.count("\n") == 1 for text in tables.values())
+    assert list(tables) == ["settings", "points", "epochs", "classes"]

@@ -1,0 +1,210 @@
+"""A table of image and label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lmf_testing.images import write_picture
+
+from trainer.data.csv_table import open_table
+from trainer.data.dataset import ImageDataset
+from trainer.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with four pictures, a.png to d.png, in `images`."""
+    for seed, letter in enumerate("abcd"):
+        write_picture(tmp_path / "images" / f"{letter}.png", seed)
+    return tmp_path
+
+
+def open_text(root: Path, text: str | bytes, group: str | None = None) -> ImageDataset:
+    table = root / "labels.csv"
+    table.write_bytes(text.encode() if isinstance(text, str) else text)
+    return open_table(table, root, "labels", group)
+
+
+def labels_of(dataset: ImageDataset) -> dict[str, str]:
+    return {name: dataset.class_names[label] for name, label in zip(dataset.image_names, dataset.labels, strict=True)}
+
+
+EXPECTED = {"images/a.png": "NV", "images/b.png": "DF", "images/c.png": "NV"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,label\na.png,NV\nb.png,DF\nc.png,NV\n",
+        "image_id,dx\nc,NV\nb,DF\na,NV\n",
+        "age,Filename,Class\n3,images/a.png,NV\n4,images/b.png,DF\n5,images/c.png,NV",
+        "path,target\nimages/a,NV\n./images/b,DF\nimages\\c.PNG,NV\n",
+        'file,diagnosis\r\n"a.png"," NV"\r\n b.png ,DF \r\n\r\nc.png,NV\r\n',
+        b"\xef\xbb\xbfimage,label\r\na.png,NV\r\nb.png,DF\r\nc.png,NV\r\n",
+        "image;label\na.png;NV\nb.png;DF\nc.png;NV\n",
+        "image\tlabel\na.png\tNV\nb.png\tDF\nc.png\tNV\n",
+        "image,label\ra.png,NV\rb.png,DF\rc.png,NV\r",
+    ],
+    ids=["names", "stems", "other columns", "paths", "CRLF", "BOM", "semicolons", "tabs", "CR"],
+)
+def test_tables_of_many_kinds_say_the_same(root: Path, text: str | bytes) -> None:
+    dataset = open_text(root, text)
+    assert labels_of(dataset) == EXPECTED
+    assert list(dataset.image_names) == sorted(dataset.image_names)
+    assert dataset.read(1) == (root / "images" / "b.png").read_bytes()
+    assert dataset.groups is None
+
+
+def test_the_first_known_column_counts(root: Path) -> None:
+    dataset = open_text(root, "path,target,label,image\nx,1,NV,a\nx,2,DF,b\n")
+    assert labels_of(dataset) == {"images/a.png": "NV", "images/b.png": "DF"}
+
+
+def test_labels_that_look_like_numbers_stay_text(root: Path) -> None:
+    dataset = open_text(root, "image,label\na,1\nb,01\nc,1.0\nd,10\n")
+    assert dataset.class_names == ("01", "1", "1.0", "10")
+    assert labels_of(dataset)["images/b.png"] == "01"
+
+
+def test_image_names_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
+    for name in ("1.png", "01.png", "scan.001.png"):
+        write_picture(tmp_path / name, 1)
+    dataset = open_text(tmp_path, "image,label\n01,a\n1,b\nscan.001,b\n")
+    assert labels_of(dataset) == {"01.png": "a", "1.png": "b", "scan.001.png": "b"}
+
+
+def test_text_beyond_ascii(tmp_path: Path) -> None:
+    write_picture(tmp_path / "Bäuche" / "é.png", 1)
+    write_picture(tmp_path / "ok.png", 2)
+    dataset = open_text(tmp_path, "image,label\ne\u0301,ナevus\nok,b\n")
+    assert labels_of(dataset) == {"Bäuche/é.png": "ナevus", "ok.png": "b"}
+
+
+def test_suffixes_match_in_any_case(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.JPG", 1)
+    write_picture(tmp_path / "b.jpg", 2)
+    assert labels_of(open_text(tmp_path, "image,label\na.jpg,x\nb.JPG,y\n")) == {"a.JPG": "x", "b.jpg": "y"}
+
+
+def test_a_path_is_preferred_to_a_name_that_occurs_twice(tmp_path: Path) -> None:
+    for name in ("a.png", "left/a.png", "right/a.png", "b.png"):
+        write_picture(tmp_path / name, 1)
+    dataset = open_text(tmp_path, "image,label\na.png,x\nleft/a.png,y\nb,x\n")
+    assert labels_of(dataset) == {"a.png": "x", "b.png": "x", "left/a.png": "y"}
+    with pytest.raises(DataError, match=r"line 2: a may mean a.png, left/a.png, right/a.png; write the path"):
+        open_text(tmp_path, "image,label\na,x\nb,y\n")
+
+
+def test_images_without_a_row_are_passed_over(root: Path) -> None:
+    (root / "images" / "broken.png").write_bytes(b"")
+    assert labels_of(open_text(root, "image,label\na,x\nb,y\n")) == {"images/a.png": "x", "images/b.png": "y"}
+
+
+def test_groups_come_from_a_column(root: Path) -> None:
+    text = "image,label,Lesion_ID,patient\na,x,L1,7\nb,y,,7\nc,x,L1,8\nd,y,,8\n"
+    assert open_text(root, text, "lesion").groups == ("L1", "image images/b.png", "L1", "image images/d.png")
+    assert open_text(root, text, "patient").groups == ("7", "7", "8", "8")
+    with pytest.raises(DataError, match="no group column; expected one of eye, eye_id, found image, label, lesion_id"):
+        open_text(root, text, "eye")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("image,label\n", "has a header but no rows"),
+        (
+            "image,NV,DF\na,1,0\n",
+            "has no label column; expected one of label, dx, class, target, diagnosis, found image",
+        ),
+        ("lesion,dx\na,NV\n", "has no image column; expected one of image, image_id"),
+        ("image,label\na,NV\nb,NV\n", "only the class 'NV'; a classifier needs at least 2"),
+        ('image,label\na,"NV\nb,DF\n', "no well-formed CSV"),
+        ("image,label\na,NV\n".encode("utf-16"), "is not UTF-8 text"),
+        ("image,label\na,NV\n".encode("utf-16-le"), "is not UTF-8 text"),
+        ("image,label\na,Nävus\n".encode("latin-1"), "is not UTF-8 text"),
+        ("image,label\na,NV\nb,\n", "1 row of 2 cannot be used: line 3: the label of b is empty"),
+        ("image,label\na,NV\nb\n", "line 3: the label of b is empty"),
+        ("image,label\na,NV\n,DF\n", "line 3: the image cell is empty"),
+        ("image,label\na,NV\nabsent.png,DF\n", "line 3: no image absent.png below"),
+        ("image,label\na,NV\n.,DF\n", "line 3: no image . below"),
+        (
+            "image,label\na,NV\nb,DF\na.png,NV\n",
+            "line 4: images/a.png is named again after line 2, with the same label",
+        ),
+        (
+            "image,label\na,NV\nb,DF\nimages/a,DF\n",
+            "line 4: images/a.png is labelled 'DF', but 'NV' on line 2; decide for one",
+        ),
+        ("image,label\na,NV\n../x/b.png,DF\n", "line 3: ../x/b.png leaves the data folder"),
+        ("image,label\na,NV\nimages/../images/b.png,DF\n", "line 3: images/../images/b.png leaves the data folder"),
+        ("image,label\na,NV\n/etc/b.png,DF\n", "line 3: /etc/b.png leaves the data folder"),
+        ("image,label\na,NV\nC:\\scans\\b.png,DF\n", "leaves the data folder"),
+        ("image,label\na,NV\n..\\b.png,DF\n", "leaves the data folder"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(root: Path, text: str | bytes, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        open_text(root, text)
+    assert said in str(caught.value)
+    assert "labels.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_bad_rows_are_counted_and_the_first_are_named(root: Path) -> None:
+    rows = ["a,NV", "b,"] + [f"absent{number},DF" for number in range(8)]
+    with pytest.raises(DataError) as caught:
+        open_text(root, "image,label\n" + "\n".join(rows))
+    assert "9 rows of 10 cannot be used: line 3: the label of b is empty; line 4: no image absent0" in str(caught.value)
+    assert str(caught.value).endswith("; and 4 more")
+    assert "absent3" in str(caught.value)
+    assert "absent4" not in str(caught.value)
+
+
+def test_a_link_may_not_leave_the_folder(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for name in ("a.png", "b.png"):
+        write_picture(root / name, 1)
+    secret = write_picture(tmp_path / "outside" / "secret.png", 2)
+    (root / "file.png").symlink_to(secret)
+    (root / "folder").symlink_to(secret.parent)
+    (root / "again.png").symlink_to(root / "b.png")
+    assert labels_of(open_text(root, "image,label\na,x\nagain,y\n")) == {"a.png": "x", "again.png": "y"}
+    with pytest.raises(DataError, match=r"line 3: file.png is a link to .*, which leaves the data folder"):
+        open_text(root, "image,label\na,x\nfile,y\n")
+    with pytest.raises(DataError, match=r"line 3: folder/secret.png leaves the data folder"):
+        open_text(root, "image,label\na,x\nfolder/secret.png,y\n")
+
+
+def test_a_table_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"label table .*absent.csv: No such file"):
+        open_table(root / "absent.csv", root, "t")
+    with pytest.raises(DataError, match="Is a directory"):
+        open_table(root / "images", root, "t")
+    (root / "labels.csv").write_text("image,label\na,x\nb,y\n")
+    with pytest.raises(DataError, match=r"data folder .*absent: No such file"):
+        open_table(root / "labels.csv", root / "absent", "t")
+
+    def refuse(folder: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot read the folder .*: Permission denied"):
+        open_table(root / "labels.csv", root, "t")
+
+
+def test_real_lesions(test_data: Path) -> None:
+    folder = test_data / "data" / "images" / "HAM10000"
+    dataset = open_table(folder / "HAM10000_metadata.csv", folder, "ham", "lesion")
+    assert dataset.class_names == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+    assert np.bincount(dataset.labels).tolist() == [39, 62, 132, 14, 133, 803, 17]
+    assert dataset.image_names[0] == "images/ISIC_0024306.jpg"
+    assert dataset.groups is not None
+    assert len(set(dataset.groups)) == 1200
+    assert all(group.startswith("HAM_") for group in dataset.groups)
+    pixels = dataset.decode(dataset.read(0), 48)
+    assert pixels[..., 0].mean() > pixels[..., 2].mean()
