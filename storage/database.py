@@ -15,7 +15,7 @@ from filelock import Timeout as LockTimeout
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.ext.compiler import compiles
 
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import NoDatabaseError, StorageError, StorageUnavailableError
 
 BACKENDS = ("sqlite", "postgresql")
 BUSY_SECONDS = 60.0
@@ -274,7 +274,7 @@ def _check_sqlite_file(url: URL, *, create: bool) -> None:
     path = Path(str(url.database))
     if not create:
         if not path.exists():
-            raise StorageError(
+            raise NoDatabaseError(
                 f"{path}: there is no database here yet; `lmf run` or `lmf demo` makes one, "
                 "LMF_HOME or LMF_STORAGE names another place"
             )

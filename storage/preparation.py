@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from storage.database import Database, show_url
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import NoDatabaseError, StorageError, StorageUnavailableError
 
 SCHEMA_VERSION = "0001"
 VERSION_TABLE = "lmf_alembic_version"
@@ -29,7 +29,9 @@ def prepare_schema(database: Database, *, create: bool) -> None:
     if version == SCHEMA_VERSION:
         return
     if version is None and not create:
-        raise StorageError(f"{show_url(database.url)}: this database holds no studies of lmf yet; `lmf run` makes one")
+        raise NoDatabaseError(
+            f"{show_url(database.url)}: this database holds no studies of lmf yet; `lmf run` makes one"
+        )
     with database.lock("schema"):
         version = read_version(database)
         if version != SCHEMA_VERSION:

@@ -77,7 +77,7 @@ def best_text(progress: StudyProgress) -> str:
     """The leading pair of factors in a few words."""
     if progress.best is None or progress.best_score is None:
         return "none yet"
-    return f"alpha {progress.best.alpha:g}, beta {progress.best.beta:g}: {100 * progress.best_score:.2f}"
+    return f"α {progress.best.alpha:g} β {progress.best.beta:g}: {100 * progress.best_score:.2f} %"
 
 
 def worker_table(workers: Sequence[WorkerRecord]) -> Table:
@@ -101,7 +101,7 @@ def worker_table(workers: Sequence[WorkerRecord]) -> Table:
 def study_table(rows: Sequence[StudyProgress], time_left: float | None = None) -> Table:
     """Studies as a table; with the time left where it is known."""
     table = Table(box=None, pad_edge=False)
-    headings = ["study", "done", "running", "waiting", "failed", "best so far (validation macro F1, %)"]
+    headings = ["study", "done", "running", "waiting", "failed", "best (validation macro F1)"]
     for heading in headings:
         table.add_column(heading, justify="right" if heading in headings[1:5] else "left")
     if time_left is not None:

@@ -103,10 +103,10 @@ def _plan(
     what = "planned" if planned.is_new else "extended" if planned.added else "continued"
     record = read_study(database, planned.spec.name)
     done = sum(point.state == "complete" for point in record.points)
+    recipe, images_in_all = planned.spec.recipe, sum(map(sum, facts.counts.values()))
     console.print(
         f"study {planned.spec.name} {what}: {len(record.points)} points, {done} of them trained, "
-        f"{planned.spec.recipe.epochs} epochs each; {planned.spec.recipe.model} on {sum(map(sum, facts.counts.values()))} "
-        f"images of {len(facts.class_names)} classes",
+        f"{recipe.epochs} epochs each; {recipe.model} on {images_in_all} images of {len(facts.class_names)} classes",
         highlight=False,
         soft_wrap=True,
     )
@@ -172,18 +172,20 @@ def _conclude(database: Database, record: StudyRecord, home: Home, console: Cons
     best = summary.best
     if best is not None:
         tested = best.score("test", "macro_f1")
+        trial = summary.best_row.trial if summary.best_row else None
         console.print()
         console.print(
-            f"best: alpha {best.alpha:g}, beta {best.beta:g} (trial {summary.best_row.trial if summary.best_row else '-'}"
-            f"), macro F1 {_percent(best.score('val', 'macro_f1'))} on validation, {_percent(tested)} on test",
+            f"best: alpha {best.alpha:g}, beta {best.beta:g} (trial {trial}), "
+            f"macro F1 {_percent(best.score('val', 'macro_f1'))} on validation, {_percent(tested)} on test",
             highlight=False,
             soft_wrap=True,
         )
         for setting in summary.settings:
+            trained = f"{len(setting.pairs)} of {setting.planned} points"
             console.print(
-                f"  {SETTING_TITLES[setting.name]:<22} {len(setting.pairs):>2} of {setting.planned} points   validation "
-                f"{_percent(setting.val.mean)} ± {_percent(setting.val.average_deviation)}   test "
-                f"{_percent(setting.test.mean)} ± {_percent(setting.test.average_deviation)}",
+                f"  {SETTING_TITLES[setting.name]:<20} {trained:>15}   "
+                f"validation {_percent(setting.val.mean)} ± {_percent(setting.val.average_deviation)}   "
+                f"test {_percent(setting.test.mean)} ± {_percent(setting.test.average_deviation)}",
                 highlight=False,
                 soft_wrap=True,
             )

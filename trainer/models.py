@@ -65,15 +65,20 @@ def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
         ``(N, num_classes)``.
 
     Raises:
-        ModelError: the model is unknown, the weights cannot be had, or they belong to another model.
+        ModelError: the model is unknown or does not take images of this size, the weights cannot be had, or they
+            belong to another model.
     """
     name = resolve_model_name(recipe.model)
     arguments = _size_arguments(name, recipe.image_size)
     if recipe.weights == "hub":
-        return _build_from_hub(name, num_classes, arguments)
-    if recipe.weights == "none":
-        return _build(name, num_classes, arguments)
-    return _build_from_file(name, num_classes, arguments, Path(recipe.weights).expanduser(), recipe.weights_sha256)
+        model = _build_from_hub(name, num_classes, arguments)
+    elif recipe.weights == "none":
+        model = _build(name, num_classes, arguments)
+    else:
+        path = Path(recipe.weights).expanduser()
+        model = _build_from_file(name, num_classes, arguments, path, recipe.weights_sha256)
+    _try_out(model, name, num_classes, recipe.image_size)
+    return model
 
 
 def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -117,6 +122,21 @@ def _build(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
         asked = f" with {arguments}" if arguments else ""
         raise ModelError(f"model: timm cannot build {name}{asked}: {_one_line(error)}") from error
     return model
+
+
+def _try_out(model: nn.Module, name: str, num_classes: int, image_size: int) -> None:
+    """Pass one blank image through, since many models find out only then that a size does not suit them."""
+    native = " x ".join(str(side) for side in _settings(name).input_size[1:])
+    refused = f"model: {name} does not take images of {image_size} x {image_size}"
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{refused}: {_one_line(error)}; its pretraining used {native}") from error
+    model.train()
+    if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
+        raise ModelError(f"model: {name} gives no logits of shape (N, {num_classes}); expected an image classifier")
 
 
 def _build_from_hub(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:

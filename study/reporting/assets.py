@@ -87,7 +87,7 @@ details h4 { display: none; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2 { break-before: page; border-top: none; padding-top: 0; margin-top: 0; }
   h2.first { break-before: auto; }
-  h3, h4 { break-after: avoid; }
+  h3, h4, section > p { break-after: avoid; }
   figure, tr, .answer div { break-inside: avoid; }
   .figures { display: block; }
   .scroll { overflow: visible; }

@@ -20,7 +20,7 @@ class Page(HTMLParser):
 
     def __init__(self, source):
         super().__init__(convert_charrefs=True)
-        self.elements, self.scripts, self.text, self.open = [], [], [], []
+        self.elements, self.scripts, self.styles, self.text, self.open = [], [], [], [], []
         self.feed(source)
         self.close()
         assert self.open == []
@@ -40,7 +40,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] == "script":
             self.scripts[-1][1] += data
-        elif self.open and self.open[-1] != "style":
+        elif self.open and self.open[-1] == "style":
+            self.styles.append(data)
+        elif self.open:
             self.text.append(data)
 
     @property
@@ -60,7 +62,10 @@ def points(records):
 
 @pytest.fixture
 def page(records, points):
-    return lambda **others: Page(report_page([records.data(records.study(points, **others))], now=0.0))
+    def make(**others):
+        return Page(report_page([records.data(records.study(**{"points": points} | others))], now=0.0))
+
+    return make
 
 
 def test_the_page_needs_no_network(records, points):
@@ -107,9 +112,151 @@ def test_every_figure_has_its_place_and_every_place_its_figure(page):
 def test_the_page_suits_phones_dark_screens_and_paper(page):
     shown = page()
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in shown.elements
-    source = report_page([StudyData(_record(shown), (), ())]) if False else None
-    assert source is None
+    styles = [" ".join(text.split()) for text in shown.styles]
+    assert any("@media screen and (prefers-color-scheme: dark) { :root {" in style for style in styles)
+    assert any("@media print" in style for style in styles)
+    tables = [index for index, (tag, _) in enumerate(shown.elements) if tag == "table"]
+    assert tables
+    assert all("scroll" in shown.elements[index - 1][1]["class"] for index in tables)
 
 
-def _record(_):
-    raise AssertionError
+def test_hostile_names_are_text_and_nothing_else(records):
+    points = [
+        records.point(1.0, 0.5, 0.8),
+        records.point(1.0, 0.6, state="failed", message=HOSTILE),
+        records.point(None, None, loss=HOSTILE, trial_number=None),
+    ]
+    study = records.study(
+        points,
+        name=HOSTILE,
+        dataset=HOSTILE,
+        model=HOSTILE,
+        class_names=(HOSTILE, "var(--test)"),
+        fingerprint=HOSTILE,
+        spec={"recipe": {HOSTILE: HOSTILE}},
+    )
+    attempt = records.attempt(points[0], worker=HOSTILE, host=HOSTILE, device=HOSTILE, message=HOSTILE)
+    data = StudyData(study, tuple(records.epoch(point, 1) for point in points), (attempt,))
+
+    shown = Page(report_page([data, data]))
+
+    assert [tag for tag, _ in shown.elements if tag == "img"] == []
+    assert len(shown.scripts) == 3
+    assert not any(name.startswith("on") for _, attributes in shown.elements for name in attributes)
+    assert shown.words.count(HOSTILE) > 15
+    drawn = json.dumps(shown.figures)
+    assert "<img" not in drawn
+    assert "&lt;img" in drawn
+
+
+def test_no_password_reaches_the_page(records):
+    secret = "postgresql+psycopg://ann:s3cret@db/lmf"
+    failed = records.point(state="failed", message=f"{secret}: refused")
+    study = records.study([failed], spec={"recipe": {}, "note": secret})
+    source = report_page([StudyData(study, (), (records.attempt(failed, message=secret),))])
+    assert "s3cret" not in source
+    assert "postgresql+psycopg://***@db/lmf: refused" in source
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_study_that_has_just_begun(records, epochs):
+    points = [records.point(1.0, beta, state="running") for beta in (0.5, 0.6)] + [records.point(1.0, 0.7)]
+    data = StudyData(records.study(points), tuple(records.epoch(points[0], n + 1) for n in range(epochs)), ())
+    shown = Page(report_page([data]))
+    assert "Unfinished: 0 of 3 points complete (2 running, 1 waiting)" in shown.words
+    assert "There is no best α and β yet: no point with α and β is complete." in shown.words
+    assert ("No epoch has ended yet." in shown.words) == (epochs == 0)
+    assert list(shown.figures) == ["study-1-curves"] * epochs
+
+
+def test_a_study_without_points(records):
+    words = Page(report_page([records.data(records.study())])).words
+    assert "0 of 0 points complete." in words
+
+
+def test_an_unfinished_study_says_how_many_of_how_many(page, records):
+    words = page(
+        points=(records.point(1.0, 0.5, 0.5), records.point(1.0, 0.6), records.point(1.0, 0.7, state="failed"))
+    ).words
+    assert "Unfinished: 1 of 3 points complete (1 waiting, 1 failed)" in words
+    assert "No other point is complete" in words
+    assert "1 of 3" in words
+
+
+def test_a_study_that_ended_with_a_failure_says_so_and_why(records, points):
+    failed = records.point(1.0, 2.0, state="failed", attempts=2, message="loss is NaN in epoch 3")
+    words = Page(report_page([records.data(records.study([*points, failed]))])).words
+    assert "4 of 5 points complete (1 failed); what did not complete is in no mean." in words
+    assert "Unfinished" not in words
+    assert "What went wrong" in words
+    assert "loss is NaN in epoch 3" in words
+
+
+def test_a_single_setting(page, records):
+    shown = page(points=(records.point(1.0, 0.5, 0.5), records.point(1.0, 0.7, 0.6)))
+    assert shown.figures["study-1-settings"]["layout"]["xaxis"]["ticktext"] == ["beta<br>α = 1<br>setting 2"]
+    assert "alpha" not in shown.words
+
+
+def test_several_seeds(page, records):
+    words = page(points=[records.point(1.0, beta, 0.5, seed=seed) for seed in (1, 2) for beta in (0.5, 0.6)]).words
+    assert "of 2 points they have the best validation macro F1, the mean of 2 of 2 seeds" in words
+    assert "60.00 ± 0.00 % macro F1 on test 4 its best trial" in words
+    assert "--seeds" not in words
+    assert "4 of 4 points complete." in words
+
+
+def test_points_outside_the_settings_only(page, records):
+    shown = page(points=(records.point(0.8, 1.7, 0.5),))
+    assert "study-1-ratio" in shown.figures
+    assert "study-1-settings" not in shown.figures
+    assert "0.8 α, weight of the LDAM half 1.7 β" in shown.words
+
+
+def test_no_point_has_the_score_that_chooses(page, records):
+    point = records.point(val=records.scores(macro_auc=None))
+    words = page(points=(point,), spec={"recipe": {"select": "macro_auc"}}).words
+    assert "no complete point has a validation macro AUC, which chooses in this study" in words
+
+
+def test_a_class_that_was_never_predicted_is_named(page, records):
+    scores = records.scores(confusion=[[8, 0], [4, 0]])
+    assert (
+        "Never predicted on test by the best trial: MEL." in page(points=(records.point(val=0.5, test=scores),)).words
+    )
+
+
+def test_another_loss_alone_has_points_and_curves_but_no_answer(records):
+    point = replace(records.point(None, None, 0.5), loss="cce")
+    study = records.study([point])
+    shown = Page(report_page([StudyData(study, (records.epoch(point, 1, halves=None),), ())]))
+    assert "no point with α and β is complete" in shown.words
+    assert list(shown.figures) == ["study-1-curves"]
+
+
+def test_without_halves_there_is_no_picture_of_them(records, points):
+    data = records.data(records.study(points))
+    data = replace(data, epochs=tuple(replace(epoch, halves=None) for epoch in data.epochs))
+    shown = Page(report_page([data]))
+    assert "study-1-losses" in shown.figures
+    assert "study-1-halves" not in shown.figures
+
+
+def test_several_studies_have_an_overview_that_leads_to_each(records, points):
+    first = records.data(records.study(points))
+    second = records.data(records.study(points[:1], name="other", dataset="odir5k"))
+    shown = Page(report_page([first, second]))
+    words = shown.words
+    assert "2 studies" in words
+    assert "Best α and β of each study" in words
+    targets = [attributes["href"][1:] for tag, attributes in shown.elements if tag == "a"]
+    assert targets == [attributes["id"] for tag, attributes in shown.elements if tag == "h2"] == ["study-1", "study-2"]
+    assert {"study-1-settings", "study-2-settings"} <= set(shown.figures)
+
+
+def test_every_section_says_in_a_sentence_what_to_read_from_it(page):
+    shown = page()
+    order = [tag for tag, _ in shown.elements]
+    heads = [index for index, tag in enumerate(order) if tag == "h3"]
+    assert len(heads) == 7
+    assert all(order[index + 1] == "p" for index in heads)

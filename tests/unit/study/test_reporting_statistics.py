@@ -54,9 +54,7 @@ def test_each_setting_has_its_own_points_and_the_shared_one_is_in_all_three(reco
 
 
 def test_the_papers_grid_gives_eleven_points_a_setting_of_31_trainings(records):
-    points = [
-        records.point(p.alpha, p.beta, 0.5, settings=p.settings) for p in setting_points(SETTINGS, DEFAULT_GRID)
-    ]
+    points = [records.point(p.alpha, p.beta, 0.5, settings=p.settings) for p in setting_points(SETTINGS, DEFAULT_GRID)]
     summary = summarize(records.study(points))
     assert len(summary.pairs) == 31
     assert [len(setting.pairs) for setting in summary.settings] == [11, 11, 11]

@@ -13,7 +13,7 @@ def test_factors_look_as_in_the_papers_table(value, shown):
 
 
 def test_percent():
-    assert text.percent(0.60345) == "60.34"
+    assert text.percent(0.60341) == "60.34"
     assert text.percent(None) == "–"
     assert text.percent_spread(0.5, 0.01234) == "50.00 ± 1.23"
     assert text.percent_spread(None, None) == "–"
@@ -21,8 +21,15 @@ def test_percent():
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, "–"), (0.25, "0.2 s"), (59.9, "59.9 s"), (90, "2 min"), (3600, "1 h 0 min"), (100_000, "27 h 47 min")]
-    + [(200_000, "2 d 7 h")],
+    [
+        (None, "–"),
+        (0.25, "0.2 s"),
+        (59.9, "59.9 s"),
+        (90, "2 min"),
+        (3600, "1 h 0 min"),
+        (100_000, "27 h 47 min"),
+        (200_000, "2 d 7 h"),
+    ],
 )
 def test_durations(seconds, shown):
     assert text.duration(seconds) == shown

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.errors import LossError
 from trainer.losses import LOSS_NAMES, ClassificationLoss, LMFLoss, build_loss, class_margins
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 COUNTS = (120, 35, 7, 2, 60)
 CASES: dict[str, tuple[str, dict[str, float | str]]] = {
@@ -121,14 +121,6 @@ def make(case: str) -> ClassificationLoss:
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_cases_hold_every_loss_and_both_variants() -> None:
@@ -293,99 +285,11 @@ def test_order_of_samples_and_a_common_logit_change_nothing(case: str) -> None:
     assert loss(logits + 5, targets).item() == pytest.approx(value, rel=1e-10)
 
 
-def test_margins_follow_the_fourth_root() -> None:
-    margins = class_margins((16, 81, 1), 0.5)
-    assert margins.dtype == torch.float32
-    assert margins.tolist() == pytest.approx([0.25, 0.5 / 3, 0.5])
-    assert class_margins(np.array([16, 256]), 1.0, dtype=torch.float64).tolist() == pytest.approx([1.0, 0.5], rel=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("name", "counts", "figures", "says"),
-    [
-        ("lfm", COUNTS, {}, "expected one of cce.*did you mean"),
-        ("lmf", COUNTS, {"alpha": 1.0}, "lmf: beta expected"),
-        ("lmf", COUNTS, {}, "lmf: alpha and beta expected"),
-        ("lmf", COUNTS, {"alpha": 1.0, "beta": 1.0, "gama": 1.0}, "lmf: has no gama; it takes alpha, beta, max_margin"),
-        ("cce", COUNTS, {"alpha": 1.0}, "cce: has no alpha; it takes no hyperparameters"),
-        ("lmf", COUNTS, {"alpha": -0.1, "beta": 1.0}, "alpha: value is -0.1, expected a finite number from 0"),
-        ("lmf", COUNTS, {"alpha": 1.0, "beta": math.nan}, "beta: value is nan"),
-        ("lmf", COUNTS, {"alpha": True, "beta": 1.0}, "alpha: value is True"),
-        ("lmf", COUNTS, {"alpha": 0, "beta": 0}, "alpha, beta: both are 0"),
-        ("ldam", COUNTS, {"max_margin": 0}, "max_margin: value is 0, expected a finite number above 0"),
-        ("ldam", COUNTS, {"scale": "30"}, "scale: value is '30'"),
-        ("ldam", COUNTS, {"scale": math.inf}, "scale: value is inf"),
-        ("ldam", COUNTS, {"variant": "paper"}, "variant: value is 'paper', expected one of reference, equations"),
-        ("ldam", COUNTS, {"variant": "equations", "scale": 30.0}, "scale: value is 30.0, expected none"),
-        ("focal", COUNTS, {"gamma": -1}, "gamma: value is -1"),
-        ("cb_cce", COUNTS, {"effective_beta": 1.0}, "effective_beta: value is 1.0, .* below 1"),
-        ("logit_adjustment", COUNTS, {"tau": -1.0}, "tau: value is -1.0"),
-    ],
-)
-def test_wrong_names_and_figures_are_refused(
-    name: str, counts: tuple[int, ...], figures: dict[str, float | str], says: str
-) -> None:
-    with pytest.raises(LossError, match=says) as caught:
-        build_loss(name, counts, **figures)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("counts", "says"),
-    [
-        ((3, 0, 5, 0), "no training image in class 1, 3"),
-        ((3, -1), "no training image in class 1"),
-        ((3,), "expected at least 2"),
-        ((), "expected at least 2"),
-        ((3, 2.5), "expected a whole number per class"),
-        ("ab", "expected a whole number per class"),
-    ],
-)
-@pytest.mark.parametrize("name", LOSS_NAMES)
-def test_every_loss_refuses_counts_it_cannot_use(name: str, counts: Any, says: str) -> None:
-    figures = {"alpha": 1.0, "beta": 1.0} if name == "lmf" else {}
-    with pytest.raises(LossError, match=says):
-        build_loss(name, counts, **figures)
-    with pytest.raises(LossError, match=says):
-        class_margins(counts)
-
-
-@pytest.mark.parametrize(
-    ("logits", "targets", "says"),
-    [
-        (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), r"logits: shape is \(4, 3\), expected \(N, 5\)"),
-        (torch.zeros(5), torch.zeros(5, dtype=torch.int64), r"logits: shape is \(5,\)"),
-        (torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), "N at least 1"),
-        (torch.zeros(4, 5, 1), torch.zeros(4, dtype=torch.int64), "logits: shape"),
-        (torch.zeros(4, 5), torch.zeros(3, dtype=torch.int64), r"targets: shape is \(3,\), expected \(4,\)"),
-        (torch.zeros(4, 5), torch.zeros(4, 5, dtype=torch.int64), r"targets: shape is \(4, 5\)"),
-        (torch.zeros(4, 5, dtype=torch.int64), torch.zeros(4, dtype=torch.int64), "logits: type is torch.int64"),
-        (torch.zeros(4, 5), torch.zeros(4), "targets: type is torch.float32"),
-        (torch.zeros(4, 5), torch.zeros(4, dtype=torch.int32), "targets: type is torch.int32"),
-        (torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64, device="meta"), "targets: device is meta, expected cpu"),
-    ],
-)
-def test_wrong_batches_are_refused(case: str, logits: Tensor, targets: Tensor, says: str) -> None:
-    loss = make(case)
-    with pytest.raises(LossError, match=says):
-        loss(logits, targets)
-    if isinstance(loss, LMFLoss):
-        with pytest.raises(LossError, match=says):
-            loss.halves(logits, targets)
-
-
-@pytest.mark.parametrize("target", [-1, 5, -100])
-def test_a_class_that_does_not_exist_is_never_trained_on(case: str, target: int) -> None:
-    with pytest.raises((RuntimeError, IndexError)):
-        make(case)(torch.zeros(2, 5), torch.tensor([0, target]))
-
-
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_the_processor_and_never_waits(case: str) -> None:
+def test_cuda_equals_the_processor_and_never_waits(case: str, gpu: torch.device) -> None:
     logits, targets = batch()
-    loss = make(case).cuda()
-    on_gpu, aims = logits.cuda().requires_grad_(), targets.cuda()
+    loss = make(case).to(gpu)
+    on_gpu, aims = logits.to(gpu).requires_grad_(), targets.to(gpu)
     loss(on_gpu, aims)
     torch.cuda.set_sync_debug_mode("error")
     try:

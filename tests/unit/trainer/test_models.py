@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,9 @@ from trainer.config import Recipe
 from trainer.errors import ModelError
 from trainer.models import ALIASES, build_model, input_statistics, resolve_model_name, weights_file_sha256
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LITE0 = "tf_efficientnet_lite0"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -126,8 +120,35 @@ def test_a_model_of_fixed_size_is_built_for_the_size_of_the_recipe() -> None:
     assert model(torch.zeros(1, 3, 48, 48)).shape == (1, 3)
 
 
-def test_a_size_that_a_model_cannot_have_is_refused() -> None:
-    assert "timm cannot build swin" in refusal(model="swin_tiny_patch4_window7_224", weights="none", image_size=-4)
+@pytest.mark.parametrize(
+    ("model", "size", "says"),
+    [
+        ("nest_tiny_jx", 100, "timm cannot build nest_tiny_jx with {'img_size': 100}: "),
+        ("test_vit", 100, "test_vit does not take images of 100 x 100: .*; its pretraining used 160 x 160"),
+        ("densenet121", 16, "densenet121.tv_in1k does not take images of 16 x 16: "),
+    ],
+)
+@pytest.mark.parametrize("weights", ["none", "hub"])
+def test_a_size_that_a_model_cannot_have_is_refused(
+    model: str, size: int, says: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the weights come from the hub: the size is to blame, not the hub."""
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *_, **__: None)
+    assert re.search(says, refusal(model=model, weights=weights, image_size=size))
+
+
+def test_a_model_that_classifies_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: nn.Flatten())
+    assert "test_resnet gives no logits of shape (N, 7)" in refusal(model="test_resnet", weights="none", image_size=32)
+
+
+def test_a_model_is_ready_to_train_and_its_statistics_untouched() -> None:
+    model = built(model="test_resnet", weights="none", image_size=32)
+    assert all(module.training for module in model.modules())
+    state = model.state_dict()
+    assert all(
+        torch.equal(state[name], torch.zeros_like(state[name])) for name in state if name.endswith("running_mean")
+    )
 
 
 def test_statistics_are_those_of_the_pretraining() -> None:
@@ -213,8 +234,10 @@ def test_weights_of_another_model_are_refused(lite0_weights: Path) -> None:
     message = refusal(model="test_resnet", weights=str(lite0_weights))
     assert str(lite0_weights) in message
     assert "does not fit test_resnet" in message
-    assert "87 missing (conv1.0.weight, " in message
-    assert "290 left over (" in message
+    theirs = safetensors.torch.load_file(lite0_weights).keys()
+    ours = timm.create_model("test_resnet").state_dict().keys()
+    assert f"{len(ours - theirs)} missing (conv1.0.weight, " in message
+    assert f"{len(theirs - ours)} left over (" in message
     for sibling in ("tf_efficientnet_lite1", "vit_tiny_patch16_224"):
         assert f"does not fit {sibling}: " in refusal(model=sibling, weights=str(lite0_weights))
 
@@ -298,7 +321,3 @@ def test_a_model_without_weights_on_the_hub_says_both_ways_out() -> None:
     assert f"no pretrained weights for {name}" in message
     assert "`--weights FILE`" in message
     assert "`--weights none`" in message
-
-
-def test_a_bad_size_is_not_blamed_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "timm cannot build swin" in refusal(model="swin_tiny_patch4_window7_224", weights="hub", image_size=-4)

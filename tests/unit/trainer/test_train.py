@@ -288,17 +288,18 @@ class TestRecipe:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += float(loss) * len(order[part])
+                total += loss.item() * len(order[part])
             model.eval()
             with torch.no_grad():
                 val_loss = float(loss_of(model(pixels[data.split.val]), targets[data.split.val]))
             reported = result.history[epoch - 1]
             assert reported.lr == pytest.approx(optimizer_lr)
-            assert reported.train_loss == pytest.approx(total / len(order), rel=1e-3)
-            assert reported.val_loss == pytest.approx(val_loss, rel=1e-3)
+            assert reported.train_loss == pytest.approx(total / len(order), rel=5e-3)
+            assert reported.val_loss == pytest.approx(val_loss, rel=5e-3)
 
     def test_it_learns(self, data: Data, tmp_path: Path):
-        result = Trial(config_of(epochs=8, lr=3e-3, lr_step_epochs=8), data, tmp_path).go()
+        config = config_of(model="test_resnet", epochs=8, lr=3e-3, lr_step_epochs=8)
+        result = Trial(config, data, tmp_path).go()
         assert result.val.macro_f1 == 1
         assert result.history[-1].train_loss < 0.5 * result.history[0].train_loss
 
@@ -349,10 +350,11 @@ class TestRecipe:
 
     @pytest.mark.parametrize("precision", ["bf16", "fp16"])
     def test_lower_precision_stays_near_full_precision(self, data: Data, tmp_path: Path, precision: str):
-        full = Trial(config_of(epochs=1), data, tmp_path / "full").go().history[0]
-        lower = Trial(config_of(epochs=1, precision=precision), data, tmp_path / "lower").go().history[0]
+        one_batch = {"epochs": 1, "batch_size": 21}
+        full = Trial(config_of(**one_batch), data, tmp_path / "full").go().history[0]
+        lower = Trial(config_of(**one_batch, precision=precision), data, tmp_path / "lower").go().history[0]
         assert lower.train_loss != full.train_loss
-        assert lower.train_loss == pytest.approx(full.train_loss, rel=0.05)
+        assert lower.train_loss == pytest.approx(full.train_loss, rel=0.02)
 
     def test_a_read_only_memory_map_is_trained_on(self, data: Data, tmp_path: Path):
         expected = Trial(config_of(epochs=1), data, tmp_path / "array").go()
@@ -378,6 +380,18 @@ class TestResult:
             assert epoch.images_per_second > 0
             assert epoch.seconds > 0
         json.dumps([epoch.to_dict() for epoch in result.history], allow_nan=False)
+
+    def test_the_time_before_an_interruption_counts(self, data: Data, tmp_path: Path):
+        trial = Trial(config_of(epochs=2), data, tmp_path)
+        with pytest.raises(Interrupted):
+            trial.go(stop_at=2)
+        saved = read_checkpoint(trial.path)
+        assert saved["train_seconds"] > 0
+        write_checkpoint(saved | {"train_seconds": 2100.0}, trial.path)
+        first, second = trial.go(resume=True).history
+        assert 2100 < first.seconds < 2160
+        assert first.images_per_second == pytest.approx(21 / 2100, rel=0.03)
+        assert second.seconds < 60
 
     def test_a_loss_without_halves_reports_none(self, data: Data, tmp_path: Path):
         result = Trial(config_of(loss="focal", alpha=None, beta=None, epochs=1), data, tmp_path).go()

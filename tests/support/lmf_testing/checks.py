@@ -1,0 +1,67 @@
+"""What must hold of a study that is done, whatever happened to its workers."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.artifacts import get_all_artifact_meta
+
+from storage.artifacts import Artifacts
+from storage.database import Database
+from storage.queries import StudyRecord, read_attempts, read_epochs, read_study
+from storage.trials import TrialMirror
+
+
+def check_complete(database: Database, study: str, points: int, epochs: int, artifacts: Artifacts) -> StudyRecord:
+    """Check that every point is complete exactly once, in the ledger and in Optuna, with its files.
+
+    Returns:
+        The study.
+    """
+    record = read_study(database, study)
+    assert len(record.points) == points
+    assert {point.state for point in record.points} == {"complete"}
+    mirror = TrialMirror.open(database)
+    try:
+        optuna_study = optuna.load_study(study_name=study, storage=mirror.storage)
+        trials = optuna_study.get_trials(deepcopy=False)
+        assert len(trials) == points
+        assert {trial.state for trial in trials} == {optuna.trial.TrialState.COMPLETE}
+        by_number = {trial.number: trial for trial in trials}
+        assert sorted(by_number) == list(range(points))
+        for point in record.points:
+            assert point.trial_number is not None
+            assert point.scores is not None
+            trial = by_number[point.trial_number]
+            assert trial.user_attrs["lmf:point"] == point.key
+            assert trial.params == {"alpha": point.alpha, "beta": point.beta}
+            assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
+            assert trial.user_attrs["val_macro_f1"] == point.scores["val"]["macro_f1"] == trial.value
+            for meta in get_all_artifact_meta(trial, storage=mirror.storage):
+                path = artifacts.local_path(meta.artifact_id)
+                assert path is not None
+                assert path.stat().st_size > 0
+            assert any(
+                meta.filename == "predictions.csv" for meta in get_all_artifact_meta(trial, storage=mirror.storage)
+            )
+    finally:
+        mirror.close()
+    recorded = sorted((epoch.point_id, epoch.epoch) for epoch in read_epochs(database, study))
+    assert recorded == [(point.point_id, n) for point in sorted_points(record) for n in range(1, epochs + 1)]
+    attempts = read_attempts(database, study)
+    assert all(attempt.end is not None for attempt in attempts)
+    assert sum(attempt.end == "complete" for attempt in attempts) == points
+    return record
+
+
+def sorted_points(record: StudyRecord) -> list:  # type: ignore[type-arg]
+    """The points by id."""
+    return sorted(record.points, key=lambda point: point.point_id)
+
+
+def check_disk(artifacts: Artifacts, files: int) -> None:
+    """Check that the artifact folder holds so many files and nothing half-written."""
+    folder = artifacts.local_path("x")
+    assert folder is not None
+    found = [path.name for path in folder.parent.iterdir()]
+    assert not [name for name in found if name.startswith((".", "checkpoint"))], found
+    assert len(found) == files

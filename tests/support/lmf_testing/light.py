@@ -1,0 +1,138 @@
+"""A study of near-zero work, and a worker process for it that never loads torch.
+
+Run as `python -m lmf_testing.light URL FOLDER`: works on the study `light` until no point is left. Every training is
+noted as a line in FOLDER/trained.txt, every epoch in FOLDER/epochs.txt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.artifacts import Artifacts
+from storage.database import Database
+from storage.ledger import EpochFigures, Lease, Ledger
+from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
+from storage.trials import TrialMirror
+from study.attempt import Bench, LeaseGone, Progress, Scored, Stopped
+from study.worker import WorkerOptions, serve, stop_on_signals
+
+STUDY = "light"
+EPOCHS = 2
+FACTS = DatasetFacts("light", "f" * 64, "s" * 64, ("a", "b"), {"train": (8, 4), "val": (2, 1), "test": (2, 1)})
+SUPPORT = Path(__file__).parents[1]
+
+
+def plan_light(database: Database, points: int, study: str = STUDY) -> int:
+    """Plan a study of so many points and return its id."""
+    mirror = TrialMirror.open(database)
+    try:
+        with database.lock("plan"):
+            study_id = save_study(database, mirror, study, "none", {"recipe": {"epochs": EPOCHS}}, FACTS)
+            new = [NewPoint(f"p{n}", 1.0, 0.5 + n / points, "lmf", 23, ("beta",)) for n in range(points)]
+            plan_points(database, mirror, study_id, new)
+            return study_id
+    finally:
+        mirror.close()
+
+
+def light_score(beta: float, epoch: int) -> float:
+    """What an epoch of a point scores."""
+    return round(beta / 2 + epoch / 100, 6)
+
+
+@dataclass(frozen=True)
+class LightObjective:
+    """Pretends to train: two epochs, each with a checkpoint that a later attempt goes on from."""
+
+    folder: Path
+
+    def __call__(self, lease: Lease, progress: Progress) -> Scored:
+        assert lease.beta is not None
+        done = 0
+        for path in progress.checkpoints():
+            done = int(path.read_text())
+            break
+        progress.started([self._epoch(lease, epoch) for epoch in range(1, done + 1)])
+        for epoch in range(done + 1, EPOCHS + 1):
+            order = progress.control()
+            if order is not None:
+                raise Stopped if order == "stop" else LeaseGone
+            note(self.folder / "epochs.txt", f"{lease.key} {epoch}")
+            progress.checkpoint_path.write_text(str(epoch))
+            progress.epoch_done(self._epoch(lease, epoch))
+        note(self.folder / "trained.txt", lease.key)
+        figures = {"macro_f1": light_score(lease.beta, EPOCHS)}
+        predictions = progress.scratch / "predictions.csv"
+        predictions.write_text(f"{lease.key}\n")
+        weights = progress.scratch / "weights"
+        weights.write_text(lease.key)
+        scores = {"best_epoch": EPOCHS, "val": figures, "test": figures}
+        return Scored(figures["macro_f1"], scores, (predictions,), weights)
+
+    @staticmethod
+    def _epoch(lease: Lease, epoch: int) -> EpochFigures:
+        assert lease.beta is not None
+        return EpochFigures(epoch, 1.0, 1.0, 0.1, 100.0, 0.01, {"macro_f1": light_score(lease.beta, epoch)})
+
+
+def note(path: Path, line: str) -> None:
+    """Append a line, whole, whoever else appends."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(handle, f"{line}\n".encode())
+    finally:
+        os.close(handle)
+
+
+def open_bench(database: Database, folder: Path, stop: threading.Event, **changes: int) -> Bench:
+    """A bench of the light study."""
+    return Bench(
+        study=STUDY,
+        select="macro_f1",
+        ledger=Ledger(database),
+        mirror=TrialMirror.open(database),
+        artifacts=Artifacts.open(str(folder / "artifacts")),
+        scratch=folder / "scratch",
+        keep_weights=changes.get("keep_weights", 1),
+        max_attempts=changes.get("max_attempts", 2),
+        stop=stop,
+    )
+
+
+def start_light_worker(
+    url: str, folder: Path, environment: Mapping[str, str] | None = None, lease_seconds: float = 60.0
+) -> subprocess.Popen[bytes]:
+    """Start a worker process of the light study; the URL goes by environment."""
+    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    with (folder / "workers.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lmf_testing.light", str(folder), str(lease_seconds)],
+            env={**os.environ, "PYTHONPATH": path, "LMF_STORAGE": url, **(environment or {})},
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+
+
+def main() -> None:
+    """Work on the light study until no point is left."""
+    logging.basicConfig(level=logging.INFO)
+    folder, lease_seconds = Path(sys.argv[1]), float(sys.argv[2])
+    stop = threading.Event()
+    database = Database.open(os.environ["LMF_STORAGE"], create=False)
+    with stop_on_signals(stop):
+        bench = open_bench(database, folder, stop)
+        from storage.queries import read_study
+
+        serve(bench, read_study(database, STUDY).study_id, LightObjective(folder), WorkerOptions("cpu", lease_seconds))
+    assert "torch" not in sys.modules
+
+
+if __name__ == "__main__":
+    main()

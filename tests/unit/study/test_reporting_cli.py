@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from click.testing import CliRunner
+
+from storage import schema
+from storage.database import Database
+from study.cli.export import export_command
+from study.cli.report import report_command
+from study.errors import StudyError
+
+
+def store(connection, data, number):
+    """Write a study as it would be after its training, without training."""
+    study = data.study
+    insert = connection.execute
+    insert(
+        sa.insert(schema.DatasetRow).values(
+            id=number,
+            title=study.dataset,
+            fingerprint=study.fingerprint,
+            split_fingerprint=str(number) * 64,
+            class_names=list(study.class_names),
+            counts={split: list(counts) for split, counts in study.counts.items()},
+        )
+    )
+    insert(
+        sa.insert(schema.StudyRow).values(
+            id=number,
+            name=study.name,
+            model=study.model,
+            dataset_id=number,
+            optuna_study_id=number,
+            spec=study.spec,
+            created_at=study.created_at,
+        )
+    )
+    for position, point in enumerate(study.points):
+        insert(
+            sa.insert(schema.PointRow).values(
+                id=point.point_id,
+                study_id=number,
+                key=point.key,
+                position=position,
+                alpha=point.alpha,
+                beta=point.beta,
+                loss=point.loss,
+                seed=point.seed,
+                settings=list(point.settings),
+                trial_number=point.trial_number,
+                state=point.state,
+                scores=point.scores,
+                message=point.message,
+            )
+        )
+
+
+@pytest.fixture
+def home(records, tmp_path, monkeypatch):
+    """A home with two studies, one with a complete point and one without."""
+    for name in ("LMF_STORAGE", "LMF_STORAGE_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LMF_HOME", str(tmp_path))
+    database = Database.open(f"sqlite:///{tmp_path / 'lmf.db'}")
+    done = records.study([records.point(1.0, 0.5, 0.7, 0.6), records.point(1.0, 0.6, 0.5, 0.8)])
+    begun = records.study([records.point(1.0, 0.5)], name="begun")
+    with database.begin() as connection:
+        for number, study in enumerate((done, begun), start=1):
+            store(connection, records.data(study), number)
+    database.close()
+    return tmp_path
+
+
+def call(command, *arguments):
+    return CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+def test_report_writes_one_file_of_all_studies_and_says_where(home):
+    done = call(report_command)
+    path = home / "reports" / "skin-small+begun.html"
+    assert done.stdout == f"{path}\n"
+    text = path.read_text(encoding="utf-8")
+    assert "2 of 2 points complete." in text
+    assert "0 of 1 point complete" in text
+    assert str(home) not in text
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_report_of_one_study_to_a_chosen_file_with_its_rows(home):
+    done = call(report_command, "skin-small", "--csv", "--output", str(home / "mine" / "fig4.html"))
+    paths = done.stdout.splitlines()
+    assert paths[0] == str(home / "mine" / "fig4.html")
+    assert sorted(paths) == sorted(str(path) for path in (home / "mine").iterdir())
+    with (home / "mine" / "fig4-points.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["val_macro_f1"] for row in csv.DictReader(file)] == ["0.7", "0.5"]
+    assert not (home / "reports").exists()
+
+
+def test_report_and_export_refuse_what_is_not_there(home, tmp_path_factory, monkeypatch):
+    for command in (report_command, export_command):
+        with pytest.raises(StudyError, match="no study named nope; studies here: skin-small, begun"):
+            call(command, "nope")
+    empty = tmp_path_factory.mktemp("empty")
+    monkeypatch.setenv("LMF_HOME", str(empty))
+    Database.open(f"sqlite:///{empty / 'lmf.db'}").close()
+    with pytest.raises(StudyError, match="no study to report on yet"):
+        call(report_command)
+    assert json.loads(call(export_command).stdout) == {"studies": []}
+
+
+def test_export_prints_one_document_of_the_studies_asked_for(home):
+    document = json.loads(call(export_command).stdout)
+    assert [study["study"] for study in document["studies"]] == ["skin-small", "begun"]
+    assert document["studies"][0]["best"]["beta"] == 0.5
+    assert document["studies"][0]["best"]["test_macro_f1"] == 0.6
+    assert document["studies"][1]["best"] is None
+    only = json.loads(call(export_command, "begun", "begun", "--json").stdout)
+    assert only == {"studies": document["studies"][1:]}
+    assert yaml.safe_load(call(export_command, "--yaml").stdout) == document
+
+
+def test_export_to_a_file_leaves_stdout_empty(home):
+    path = home / "out" / "best.yaml"
+    done = call(export_command, "--yaml", "--output", str(path))
+    assert done.stdout == ""
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == json.loads(call(export_command).stdout)
