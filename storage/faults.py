@@ -20,6 +20,7 @@ STEPS = (
     "scored",
     "attributes-set",
     "told",
+    "tidied",
     "closed",
 )
 

@@ -58,7 +58,7 @@ class Outcomes:
         with self.database.read() as connection:
             rows = connection.execute(
                 sa.select(PointRow.id, PointRow.weights)
-                .where(PointRow.study_id == study_id, PointRow.state == COMPLETE)
+                .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE)
                 .order_by(PointRow.value.desc(), PointRow.trial_number)
                 .offset(kept)
             ).tuples()

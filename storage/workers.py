@@ -99,10 +99,6 @@ class Workers:
                 dead.append(identity.name)
         return dead
 
-    def any_alive_here(self) -> bool:
-        """Whether a worker of this machine is at work."""
-        return any(identity.is_alive() for _, identity in self._registered_here())
-
     def note_lost(self, worker_id: int) -> None:
         """Note that a worker is dead, leaving the time at which it was last seen."""
         with self.database.begin() as connection:

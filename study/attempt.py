@@ -7,6 +7,9 @@ is written again by the next worker where it is missing, and is not repeated whe
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import psutil
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
@@ -149,6 +153,8 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
             if outcome is None:
                 return AttemptEnd.FREED
             keeper.patiently(lambda: _tell_optuna(bench, lease, outcome))
+            keeper.patiently(lambda: _tidy_up(bench, lease))
+            reach("tidied")
             keeper.patiently(lambda: bench.ledger.close(lease))
             reach("closed")
         except Stopped:
@@ -158,7 +164,6 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
         except LeaseLostError as error:
             logger.warning("%s", error)
             return AttemptEnd.LOST
-    _tidy_up(bench, lease)
     return AttemptEnd.COMPLETE if outcome == COMPLETE else AttemptEnd.FAILED
 
 
@@ -248,7 +253,7 @@ def _release(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> A
 
 
 def _tidy_up(bench: Bench, lease: Lease) -> None:
-    """Remove what a closed point no longer needs; what a dead worker left undone is done at the next close."""
+    """Remove what a point that is scored and told no longer needs: checkpoints, and weights that are not the best."""
     for token in (lease.token, *lease.earlier_tokens):
         bench.artifacts.remove(checkpoint_id(token))
     if bench.keep_weights is not None:
@@ -259,9 +264,14 @@ def _tidy_up(bench: Bench, lease: Lease) -> None:
 
 @contextmanager
 def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder for one attempt; those that dead processes of this machine left are removed."""
+    mine = f"{socket.gethostname()}-"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=parent, prefix="attempt-", ignore_cleanup_errors=True)
+        for left in parent.glob(f"{mine}*"):
+            if not psutil.pid_exists(int(left.name.removeprefix(mine).partition("-")[0])):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(dir=parent, prefix=f"{mine}{os.getpid()}-", ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(f"{parent}: cannot make a scratch folder: {error.strerror}") from None
     with folder as name:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
             planned, devices, workers = _plan(database, spec, options, home, console)
             refusals: tuple[str, ...] = ()
             if Ledger(database).open_points(planned.study_id) and not stop.is_set():
-                _free_dead_workers(database, home, planned.study_id, console)
+                _free_dead_workers(database, planned.study_id, console)
                 refusals = _train(database, planned, options, home, console, devices, workers, stop)
             else:
                 console.print(f"{planned.spec.name}: everything is trained already", highlight=False)
@@ -120,12 +119,10 @@ def _check_model(spec: StudySpec, num_classes: int) -> None:
     build_model(spec.recipe, num_classes)
 
 
-def _free_dead_workers(database: Database, home: Home, study_id: int, console: Console) -> None:
+def _free_dead_workers(database: Database, study_id: int, console: Console) -> None:
     register = Workers(database)
     for name in register.release_dead():
         console.print(f"worker {name} is dead: its points are free again", highlight=False)
-    if not register.any_alive_here():
-        shutil.rmtree(home.scratch, ignore_errors=True)
     for name, seconds in register.holders(study_id):
         console.print(
             f"worker {name} holds a point of this study; if it stays silent, the point is free in "

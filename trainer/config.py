@@ -213,12 +213,12 @@ def _unknown_field(name: str, known: list[str]) -> str:
 def demo_recipe() -> Recipe:
     """The recipe of `digits-lt`: small images, a small model from scratch, few epochs."""
     return Recipe(
-        model="test_efficientnet",
+        model="test_efficientnet_gn",
         weights="none",
         image_size=32,
-        epochs=8,
-        lr=3e-3,
-        lr_step_epochs=6,
+        epochs=14,
+        lr=4e-3,
+        lr_step_epochs=10,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from trainer.data.dataset import ImageDataset, LabelledFile, check_classes, dataset_of_files, first_few
+from trainer.data.dataset import ImageDataset, LabelledFile, dataset_of_files, first_few
 from trainer.data.images import is_image_name
 from trainer.data.tree import FoundImage, Tree, check_inside, resolve_folder, walk
 from trainer.errors import DataError
@@ -56,8 +56,7 @@ def open_table(table: Path, root: Path, title: str, group: str | None = None) ->
         rows_text = "1 row" if len(problems) == 1 else f"{len(problems):,} rows"
         raise DataError(f"{table}: {rows_text} of {len(rows):,} cannot be used: {first_few(problems, separator='; ')}")
     files = [file for _, file in found.values()]
-    check_classes(str(table), sorted({file.label for file in files}))
-    return dataset_of_files(title, files)
+    return dataset_of_files(title, table, files)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,9 @@ class _Finder:
             raise DataError(f"the label of {row.image} is empty")
         windows = PureWindowsPath(row.image)
         asked = PurePosixPath(windows.as_posix())
-        if windows.drive or windows.root or ".." in asked.parts:
+        if windows.drive or windows.root:
+            raise DataError(f"{row.image} is an absolute path; write it as seen from the data folder {self._root}")
+        if ".." in asked.parts:
             raise self._leaves(row.image)
         candidates = self._by_name.get(_key(asked), [])
         matches = [image for image in candidates if image.name == str(asked)] or [

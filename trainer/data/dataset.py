@@ -60,11 +60,12 @@ class LabelledFile:
     group: str | None = None
 
 
-def dataset_of_files(title: str, files: Iterable[LabelledFile]) -> ImageDataset:
+def dataset_of_files(title: str, source: Path, files: Iterable[LabelledFile]) -> ImageDataset:
     """A dataset of image files, in the order of their names.
 
     Args:
         title: the dataset's short name.
+        source: the folder or table that names the files, for messages.
         files: all with a group, or all without.
 
     Raises:
@@ -73,9 +74,11 @@ def dataset_of_files(title: str, files: Iterable[LabelledFile]) -> ImageDataset:
     ordered = sorted(files, key=lambda file: file.name)
     twice = [name for name, count in Counter(file.name for file in ordered).items() if count > 1]
     if twice:
-        raise DataError(f"{title}: file names that differ only in how accents are encoded: {first_few(twice)}")
+        raise DataError(f"{source}: file names that differ only in how accents are encoded: {first_few(twice)}")
     class_names = tuple(sorted({file.label for file in ordered}))
-    check_classes(title, class_names)
+    if len(class_names) < 2:
+        only = f"only the class {class_names[0]!r}" if class_names else "no class"
+        raise DataError(f"{source} holds {only}; a classifier needs at least 2 classes")
     index = {name: position for position, name in enumerate(class_names)}
     groups = tuple(file.group for file in ordered if file.group is not None)
     return ImageDataset(
@@ -87,17 +90,6 @@ def dataset_of_files(title: str, files: Iterable[LabelledFile]) -> ImageDataset:
         read=partial(_read, tuple(file.path for file in ordered)),
         decode=decode_image,
     )
-
-
-def check_classes(title: str, class_names: Sequence[str]) -> None:
-    """Make sure that there is something to tell apart.
-
-    Raises:
-        DataError: fewer than two classes.
-    """
-    if len(class_names) < 2:
-        only = f"only the class {class_names[0]!r}" if class_names else "no class"
-        raise DataError(f"{title} holds {only}; a classifier needs at least 2 classes")
 
 
 def first_few(items: Sequence[str], limit: int = 5, separator: str = ", ") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from trainer.data.dataset import ImageDataset, LabelledFile, check_classes, dataset_of_files, first_few
+from trainer.data.dataset import ImageDataset, LabelledFile, dataset_of_files, first_few
 from trainer.data.images import IMAGE_SUFFIXES
 from trainer.data.tree import FoundImage, check_inside, resolve_folder, walk
 from trainer.errors import DataError
@@ -54,13 +54,13 @@ def open_folder(folder: Path, title: str) -> ImageDataset:
             f"{folder}: no image in the class folder {first_few(empty)} (looked for {' '.join(IMAGE_SUFFIXES)}); "
             "add images or remove the folder"
         )
-    check_classes(str(folder), tree.folders)
     return dataset_of_files(
         title,
+        folder,
         (LabelledFile(image.name, image.path, name) for name, images in by_class.items() for image in images),
     )
 
 
 def _is_mask_folder(name: str) -> bool:
-    _, slash, rest = name.partition("/")
-    return bool(slash) and rest.rpartition("/")[2].lower() in _MASK_FOLDERS
+    below_class = name.partition("/")[2]
+    return below_class.rpartition("/")[2].lower() in _MASK_FOLDERS

@@ -35,10 +35,9 @@ class FocalLoss(ClassificationLoss):
     def compute(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the samples.
 
-        1 − p_y is taken from log p_y without cancellation, and kept off 0, where its γ-th power has no finite slope
-        for γ below 1.
+        1 − p_y is kept off 0, where its γ-th power has no finite slope for γ below 1.
         """
         log_probabilities = true_log_probabilities(logits, targets)
-        misses = (-log_probabilities.expm1()).clamp(min=torch.finfo(logits.dtype).tiny)
+        misses = (1 - log_probabilities.exp()).clamp(min=torch.finfo(logits.dtype).tiny)
         margins = self.margins.to(logits.dtype)[targets]
         return -(margins * misses**self.gamma * log_probabilities).mean()

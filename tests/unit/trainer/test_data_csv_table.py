@@ -142,8 +142,10 @@ def test_groups_come_from_a_column(root: Path) -> None:
         ),
         ("image,label\na,NV\n../x/b.png,DF\n", "line 3: ../x/b.png leaves the data folder"),
         ("image,label\na,NV\nimages/../images/b.png,DF\n", "line 3: images/../images/b.png leaves the data folder"),
-        ("image,label\na,NV\n/etc/b.png,DF\n", "line 3: /etc/b.png leaves the data folder"),
-        ("image,label\na,NV\nC:\\scans\\b.png,DF\n", "leaves the data folder"),
+        ("image,label\na,NV\n/etc/b.png,DF\n", "line 3: /etc/b.png is an absolute path; write it as seen from"),
+        ("image,label\na,NV\nC:\\scans\\b.png,DF\n", "line 3: C:\\scans\\b.png is an absolute path"),
+        ("image,label\na,NV\nC:b.png,DF\n", "line 3: C:b.png is an absolute path"),
+        ("image,label\na,NV\n\\\\server\\b.png,DF\n", "is an absolute path"),
         ("image,label\na,NV\n..\\b.png,DF\n", "leaves the data folder"),
     ],
 )
@@ -163,6 +165,11 @@ def test_all_bad_rows_are_counted_and_the_first_are_named(root: Path) -> None:
     assert str(caught.value).endswith("; and 4 more")
     assert "absent3" in str(caught.value)
     assert "absent4" not in str(caught.value)
+
+
+def test_an_absolute_path_is_refused_even_where_it_leads_to_the_image(root: Path) -> None:
+    with pytest.raises(DataError, match=r"line 3: /.*/images/b.png is an absolute path"):
+        open_text(root, f"image,label\na,x\n{root / 'images' / 'b.png'},y\n")
 
 
 def test_a_link_may_not_leave_the_folder(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_all_files_that_cannot_be_read_or_decoded_are_named_together(skin: Path)
     )
 
 
-def test_unreadable_images_of_a_sort_that_decoding_forgives_still_count(skin: Path) -> None:
+def test_an_image_that_comes_back_while_the_others_are_checked_is_still_reported(skin: Path) -> None:
     dataset = dataset_of(skin)
     (skin / "NV" / "039.png").unlink()
 

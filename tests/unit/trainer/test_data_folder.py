@@ -12,6 +12,7 @@ import pytest
 from lmf_testing.images import write_classes, write_picture
 
 from trainer.data.folder import open_folder
+from trainer.data.tree import walk
 from trainer.errors import DataError
 
 
@@ -49,6 +50,8 @@ def test_the_order_is_the_names_whatever_the_file_system_gives(tmp_path: Path, m
             self.entries.close()
 
     monkeypatch.setattr(os, "scandir", Reversed)
+    names = [image.name for image in walk(tmp_path).images]
+    assert names == sorted(names)
     found = open_folder(tmp_path, "t")
     assert found.image_names == expected.image_names
     assert found.labels.tolist() == expected.labels.tolist()
