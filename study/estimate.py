@@ -105,8 +105,8 @@ def print_estimate(spec: StudySpec, options: RunOptions, home: Home, console: Co
         f"epochs:  {found.epochs} ({spec.recipe.epochs} a point)",
         f"time:    about {duration_text(found.seconds)} with {found.workers} workers on {where}, "
         "from a few batches measured here",
-        f"disk:    {_size(found.cache_bytes)} decoded images, {_size(found.checkpoint_bytes)} checkpoints while it runs, "
-        f"{_size(found.kept_bytes)} weights kept",
+        f"disk:    {_size(found.cache_bytes)} decoded images, {_size(found.checkpoint_bytes)} checkpoints "
+        f"while it runs, {_size(found.kept_bytes)} weights kept",
         f"memory:  about {_size(found.memory_bytes)} a worker",
     )
     for line in lines:

@@ -66,11 +66,11 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
     with stop_on_signals(stop):
         database = Database.open(home.storage_url)
         try:
-            planned, devices, workers = _plan(database, spec, options, home, console)
+            planned = _plan(database, spec, options, home, console)
             refusals: tuple[str, ...] = ()
             if Ledger(database).open_points(planned.study_id) and not stop.is_set():
                 _free_dead_workers(database, planned.study_id, console)
-                refusals = _train(database, planned, options, home, console, devices, workers, stop)
+                refusals = _train(database, planned, options, home, console, stop)
             else:
                 console.print(f"{planned.spec.name}: everything is trained already", highlight=False)
             record = read_study(database, planned.spec.name)
@@ -82,17 +82,14 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
     return RunEnd(states.count("failed"), remaining, stop.is_set(), refusals)
 
 
-def _plan(
-    database: Database, spec: StudySpec, options: RunOptions, home: Home, console: Console
-) -> tuple[PlannedStudy, tuple[str, ...], int]:
-    compare_with_stored(database, spec)
-    devices = list_devices(options.device)
-    workers = options.workers or default_workers(devices)
+def _plan(database: Database, spec: StudySpec, options: RunOptions, home: Home, console: Console) -> PlannedStudy:
+    stored = compare_with_stored(database, spec)
+    if stored is None:
+        spec = spec.with_machine_figures(threads=default_threads(_count_workers(options)))
     with _ProgressBar(console) as report:
         images = load_images(spec, home, report)
-    spec = spec.with_machine_figures(threads=default_threads(workers))
     facts = images.facts(spec.title)
-    if compare_with_stored(database, spec, facts) is None:
+    if stored is None:
         _check_model(spec, len(facts.class_names))
     mirror = TrialMirror.open(database)
     try:
@@ -109,7 +106,11 @@ def _plan(
         highlight=False,
         soft_wrap=True,
     )
-    return planned, devices, workers
+    return planned
+
+
+def _count_workers(options: RunOptions) -> int:
+    return options.workers or default_workers(list_devices(options.device))
 
 
 def _check_model(spec: StudySpec, num_classes: int) -> None:
@@ -137,11 +138,10 @@ def _train(
     options: RunOptions,
     home: Home,
     console: Console,
-    devices: tuple[str, ...],
-    workers: int,
     stop: threading.Event,
 ) -> tuple[str, ...]:
-    count = min(workers, Ledger(database).open_points(planned.study_id))
+    devices = list_devices(options.device)
+    count = min(_count_workers(options), Ledger(database).open_points(planned.study_id))
     commands = [
         worker_command(planned.spec.name, _worker_flags(options, devices[number % len(devices)]))
         for number in range(count)

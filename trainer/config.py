@@ -27,6 +27,13 @@ LOSS_NAMES = (
 )
 """Every loss that `trainer.losses.build_loss` makes."""
 
+ALIASES = {
+    "efficientnetv2": "tf_efficientnetv2_s.in1k",
+    "resnet50": "resnet50.tv2_in1k",
+    "densenet121": "densenet121.tv_in1k",
+}
+"""Short names of the paper's backbones, and the timm models that they stand for."""
+
 VARIANTS = ("reference", "equations")
 """LDAM as its authors ran it, and as the paper's equations say."""
 
@@ -95,7 +102,7 @@ class Recipe:
     """How one model is trained; the defaults are the paper's for its study of α and β.
 
     Attributes:
-        model: a timm model name, or an alias of `trainer.models.ALIASES`.
+        model: a timm model name, or an alias of `ALIASES`.
         weights: `hub` (timm's pretrained weights), `none` (from scratch), or the path of a checkpoint.
         weights_sha256: what the file of `weights` must hash to; None where it is not pinned.
         image_size: side of the square input, in pixels.

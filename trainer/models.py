@@ -7,20 +7,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
 from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model_pretrained, load_state_dict
 from torch import Tensor, nn
 
-from trainer.config import Recipe
+from trainer.config import ALIASES, Recipe
 from trainer.errors import ModelError
-
-ALIASES = {
-    "efficientnetv2": "tf_efficientnetv2_s.in1k",
-    "resnet50": "resnet50.tv2_in1k",
-    "densenet121": "densenet121.tv_in1k",
-}
-"""Short names of the paper's backbones, and the timm models that they stand for."""
 
 _NAMES_SHOWN = 3
 _LONGEST_REASON = 300
@@ -143,6 +137,8 @@ def _build_from_hub(name: str, num_classes: int, arguments: dict[str, Any]) -> n
     ways_out = "pass `--weights FILE` for a checkpoint on this machine or `--weights none` to train from scratch"
     if not is_model_pretrained(name):
         raise ModelError(f"weights: timm offers no pretrained weights for {name}; {ways_out}")
+    # What the hub's client says of its retries would bury the one line that counts.
+    huggingface_hub.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         model: nn.Module = timm.create_model(name, pretrained=True, num_classes=num_classes, **arguments)
     except Exception as error:  # the hub's client and the network beneath it raise errors of many libraries

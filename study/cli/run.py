@@ -39,10 +39,9 @@ def _run(dataset: str, flags: dict[str, object]) -> int:
     from study.running import refuse_if_idle, run_study
     from study.spec_input import build_study
     from trainer.data.catalog import dataset_title
-    from trainer.models import resolve_model_name
 
     logging.basicConfig(level=logging.WARNING, format="lmf: %(message)s")
-    spec, options = build_study(dataset, flags, resolve_model=resolve_model_name, find_title=dataset_title)
+    spec, options = build_study(dataset, flags, resolve_model=_model_name, find_title=dataset_title)
     home = find_home(options.storage)
     console = Console()
     if options.dry_run:
@@ -55,3 +54,16 @@ def _run(dataset: str, flags: dict[str, object]) -> int:
     if end.remaining:
         return INTERRUPTED
     return POINTS_FAILED if end.failed else DONE
+
+
+def _model_name(name: str) -> str:
+    """The full name of a model; the paper's models and the demo's are known without loading timm."""
+    from trainer.config import ALIASES, demo_recipe
+
+    if name in ALIASES:
+        return ALIASES[name]
+    if name == demo_recipe().model:
+        return name
+    from trainer.models import resolve_model_name
+
+    return resolve_model_name(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from lmf_testing.cli import Lmf
+from lmf_testing.cli import Lmf, run_lmf
 from lmf_testing.postgres import Server
 
 SHORT = ("--model", "test_efficientnet", "--weights", "none", "--image-size", "32", "--epochs", "1", "--workers", "1")
@@ -214,8 +214,9 @@ def test_flags_are_checked(lmf: Lmf, skin: Path) -> None:
     assert "--json" in lmf("status", "--json", "--watch").refusal()
 
 
-def test_an_unreachable_hub_says_both_ways_out(lmf: Lmf, skin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    line = lmf("run", f"folder:{skin}", "--model", "resnet18", "--epochs", "1").refusal()
+def test_an_unreachable_hub_says_both_ways_out(skin: Path, tmp_path: Path) -> None:
+    command = ("run", f"folder:{skin}", "--model", "resnet18", "--epochs", "1")
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    line = run_lmf(tmp_path / "home", *command, changes=offline).refusal()
     assert "--weights FILE" in line
     assert "--weights none" in line

@@ -21,8 +21,9 @@ from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.queries import read_attempts, read_study
 from storage.trials import TrialMirror
+from trainer.config import demo_recipe
 
-STUDY = "digits-lt-test_efficientnet"
+STUDY = f"digits-lt-{demo_recipe().model}"
 SHORT = ("--epochs", "2", "--image-size", "16", "--batch-size", "64", "--threads", "1")
 
 

@@ -159,7 +159,7 @@ def _check_space(cache_dir: Path, needed: int) -> None:
     free = shutil.disk_usage(cache_dir).free
     if free < needed + _SPARE_BYTES:
         raise DataError(
-            f"the decoded images need {needed / 1e9:.2f} GB in {cache_dir}, where {free / 1e9:.2f} GB is free; make "
+            f"the decoded images need {needed / 1e6:,.1f} MB in {cache_dir}, where {free / 1e6:,.1f} MB are free; make "
             "room there, or set LMF_HOME to a folder on a larger disk"
         )
 

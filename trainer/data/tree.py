@@ -51,7 +51,7 @@ def resolve_folder(folder: Path) -> Path:
         DataError: it is missing, or is no folder.
     """
     try:
-        resolved = folder.expanduser().resolve(strict=True)
+        resolved = folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise DataError(f"data folder {folder}: {_reason(error)}") from None
     if not resolved.is_dir():

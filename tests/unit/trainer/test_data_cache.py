@@ -136,6 +136,7 @@ def relabel(path: Path) -> None:
         ("images.npy", lambda path: path.write_bytes(b"")),
         ("images.npy", lambda path: path.write_bytes(b"\0" * path.stat().st_size)),
         ("images.npy", lambda path: np.save(path, np.zeros((3, SIZE, SIZE, 3), dtype=np.uint8))),
+        ("images.npy", lambda path: np.save(path, np.zeros((50, SIZE, SIZE, 3), dtype=np.int8))),
         ("images.npy", Path.unlink),
         ("meta.json", cut),
         ("meta.json", relabel),
@@ -226,7 +227,7 @@ def test_too_little_room_is_said_before_anything_is_decoded(
     def fail(index: int) -> bytes:
         raise AssertionError("an image was read")
 
-    with pytest.raises(DataError, match=r"need 7\.53 GB in .*cache, where 0\.00 GB is free; make room"):
+    with pytest.raises(DataError, match=r"need 7,525\.3 MB in .*cache, where 1\.0 MB are free; make room"):
         prepare(replace(skin, read=fail), 7083, home, fingerprint=fingerprint)
     assert list(home.iterdir()) == []
 

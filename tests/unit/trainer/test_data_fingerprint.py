@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,14 @@ def test_an_image_that_comes_back_while_the_others_are_checked_is_still_reported
 
     with pytest.raises(DataError, match=r"1 image of 45 cannot be used: NV/039.png cannot be read"):
         content_fingerprint(replace(dataset, read=read))
+
+
+def test_what_an_image_library_only_warns_of_stops_nothing(skin: Path) -> None:
+    def warn(data: bytes) -> int:
+        warnings.warn("odd metadata", stacklevel=1)
+        return 1
+
+    assert list(scan_images(dataset_of(skin), warn, workers=2)) == [1] * 45
 
 
 def test_the_first_five_of_many_are_named(skin: Path) -> None:

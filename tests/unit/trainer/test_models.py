@@ -14,9 +14,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from trainer.config import Recipe
+from trainer.config import ALIASES, Recipe, demo_recipe
 from trainer.errors import ModelError
-from trainer.models import ALIASES, build_model, input_statistics, resolve_model_name, weights_file_sha256
+from trainer.models import build_model, input_statistics, resolve_model_name, weights_file_sha256
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,6 +66,11 @@ def refusal(**figures: Any) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def test_the_demo_model_is_named_in_full() -> None:
+    model = demo_recipe().model
+    assert resolve_model_name(model) == model
 
 
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items())
