@@ -20,7 +20,11 @@ from storage.errors import NoDatabaseError, StorageError, StorageUnavailableErro
 BACKENDS = ("sqlite", "postgresql")
 BUSY_SECONDS = 60.0
 CONNECT_SECONDS = 10
-_READ_ONLY = {"lmf_read_only": True}
+_LOCK_TIMEOUT = "55P03"
+_READ_ONLY: dict[str, dict[str, Any]] = {
+    "sqlite": {"lmf_read_only": True},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
 
 
 class now_seconds(sa.sql.functions.FunctionElement[float]):
@@ -45,12 +49,15 @@ class Database:
     """An open database.
 
     Attributes:
-        url: where it is; its `repr` and `str` hide the password.
+        url: where it is.
         engine: a pool of one connection, which the threads of a process share in turn.
     """
 
-    url: URL
+    url: URL = field(repr=False)
     engine: Engine = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Database({show_url(self.url)!r})"
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Database:
@@ -106,7 +113,7 @@ class Database:
             StorageError: anything else that the database refuses.
         """
         with translated_errors(self.url), self.engine.connect() as connection:
-            connection.execution_options(**_READ_ONLY)
+            connection.execution_options(**_READ_ONLY[self.backend])
             with connection.begin():
                 yield connection
 
@@ -152,7 +159,15 @@ class Database:
             with translated_errors(self.url), engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 connection.execute(sa.text(f"SET lock_timeout = {int(timeout_seconds * 1000)}"))
-                connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
+                try:
+                    connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
+                except sa.exc.OperationalError as error:
+                    if getattr(error.orig, "sqlstate", None) != _LOCK_TIMEOUT:
+                        raise
+                    raise StorageUnavailableError(
+                        f"{show_url(self.url)}: another process has held the lock `{name}` for "
+                        f"{timeout_seconds:.0f} s; wait for it to end"
+                    ) from None
                 yield
         finally:
             engine.dispose()
@@ -179,9 +194,9 @@ def parse_url(url: str) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in BACKENDS:
         raise StorageError(f"storage: {parsed.get_backend_name()} is not supported; expected sqlite or postgresql")
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if parsed.get_backend_name() == "sqlite" and (parsed.database or ":").startswith((":", "file:")):
         raise StorageError(
-            "storage: an in-memory SQLite database cannot be shared by workers; name a file: sqlite:///FILE"
+            "storage: an in-memory SQLite database or a file: URI cannot be shared by workers; name a file: sqlite:///FILE"
         )
     return parsed
 
@@ -208,8 +223,8 @@ def make_engine(url: URL, **options: Any) -> Engine:
         engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not is_sqlite, **options)
     except (ImportError, sa.exc.NoSuchModuleError) as error:
         raise StorageError(
-            f"storage: the driver of {url.drivername} is missing ({error}); "
-            "install it with: pip install 'lmf[postgresql]'"
+            f"storage: the driver of {url.drivername} is missing ({error}); for PostgreSQL write "
+            "postgresql+psycopg:// and install it with: pip install 'lmf[postgresql]'"
         ) from None
     if is_sqlite:
         begin_sqlite_at_once(engine)

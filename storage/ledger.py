@@ -137,8 +137,8 @@ class Ledger:
                     started_at=sa.func.coalesce(PointRow.started_at, now_seconds()),
                 )
             )
-            earlier = connection.scalars(
-                sa.select(AttemptRow.token)
+            earlier = connection.execute(
+                sa.select(AttemptRow.token, AttemptRow.first_epoch + AttemptRow.epochs)
                 .where(AttemptRow.point_id == point.id, AttemptRow.trial_number == point.trial_number)
                 .order_by(AttemptRow.id.desc())
             ).all()
@@ -151,7 +151,7 @@ class Ledger:
                 device=device,
                 started_at=now_seconds(),
                 known_epoch=point.last_epoch,
-                first_epoch=point.last_epoch,
+                first_epoch=earlier[0][1] if earlier else 0,
             )
             attempt_id = connection.execute(attempt.returning(AttemptRow.id)).scalar_one()
         return Lease(
@@ -171,7 +171,7 @@ class Ledger:
             trial_number=point.trial_number,
             last_epoch=point.last_epoch,
             outcome=outcome,
-            earlier_tokens=tuple(earlier),
+            earlier_tokens=tuple(earlier_token for earlier_token, _ in earlier),
         )
 
     def renew(self, lease: Lease) -> None:
@@ -185,7 +185,7 @@ class Ledger:
             _update_owned(connection, lease, lease_expires=now_seconds() + lease.seconds)
 
     def begin_training(self, lease: Lease, first_epoch: int) -> None:
-        """Note from which epoch this attempt goes on; epochs on record past it were lost.
+        """Note from which epoch this attempt goes on; epochs that the attempt before it had and this lacks were lost.
 
         Args:
             lease: the claim.
@@ -195,19 +195,20 @@ class Ledger:
             LeaseLostError: another worker has the point.
         """
         with self.database.begin() as connection:
-            lost = max(0, lease.last_epoch - first_epoch)
+            # Until it begins, an attempt's first epoch is the last one of the attempt before it.
+            reached = connection.scalar(sa.select(AttemptRow.first_epoch).where(AttemptRow.id == lease.attempt_id))
+            lost = max(0, (reached or 0) - first_epoch)
             _update_owned(connection, lease, lost_epochs=PointRow.lost_epochs + lost)
             connection.execute(
                 sa.update(AttemptRow).where(AttemptRow.id == lease.attempt_id).values(first_epoch=first_epoch)
             )
 
-    def record_epochs(self, lease: Lease, epochs: Sequence[EpochFigures], trained: int = 0) -> None:
+    def record_epochs(self, lease: Lease, epochs: Sequence[EpochFigures]) -> None:
         """Write down epochs; an epoch already on record keeps its row.
 
         Args:
-            lease: the claim.
-            epochs: what to write down.
-            trained: how many of them this attempt has trained just now.
+            lease: the claim, whose training has begun.
+            epochs: what to write down: epochs of the checkpoint, or epochs that this attempt has trained.
 
         Raises:
             LeaseLostError: another worker has the point.
@@ -229,8 +230,8 @@ class Ledger:
                 connection.execute(sa.insert(EpochRow), rows)
             connection.execute(
                 sa.update(AttemptRow)
-                .where(AttemptRow.id == lease.attempt_id)
-                .values(epochs=AttemptRow.epochs + trained)
+                .where(AttemptRow.id == lease.attempt_id, AttemptRow.first_epoch + AttemptRow.epochs < latest)
+                .values(epochs=latest - AttemptRow.first_epoch)
             )
 
     def finish(
@@ -286,8 +287,8 @@ class Ledger:
             if failures is not None and failures >= max_attempts:
                 _update_owned(connection, lease, outcome=FAILED)
                 return True
+            _update_owned(connection, lease, state=WAITING, lease_token=None, lease_expires=None, fruitless_losses=0)
             _end_attempt(connection, lease, FAILED, message)
-            _update_owned(connection, lease, state=WAITING, lease_token=None, lease_expires=None)
             return False
 
     def close(self, lease: Lease) -> None:
@@ -297,19 +298,13 @@ class Ledger:
             LeaseLostError: another worker has the point.
         """
         with self.database.begin() as connection:
+            _update_owned(connection, lease, finished_at=now_seconds())
             outcome, message = connection.execute(
                 sa.select(PointRow.outcome, PointRow.message).where(PointRow.id == lease.point_id)
             ).one()
             assert outcome is not None, "a point is closed after its outcome is written"
+            _update_owned(connection, lease, state=outcome, lease_token=None, lease_expires=None)
             _end_attempt(connection, lease, outcome, message)
-            _update_owned(
-                connection,
-                lease,
-                state=outcome,
-                lease_token=None,
-                lease_expires=None,
-                finished_at=now_seconds(),
-            )
 
     def release(self, lease: Lease, message: str | None = None) -> None:
         """Give a point back, free at once for anybody.
@@ -318,8 +313,8 @@ class Ledger:
             LeaseLostError: another worker has the point.
         """
         with self.database.begin() as connection:
-            _end_attempt(connection, lease, "released", message)
             _update_owned(connection, lease, state=WAITING, lease_token=None, lease_expires=None, fruitless_losses=0)
+            _end_attempt(connection, lease, "released", message)
 
     def expire_leases(self, worker_id: int) -> int:
         """End the leases of a worker that is known to be dead, so that its points are free at once.

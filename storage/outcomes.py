@@ -61,7 +61,7 @@ class Outcomes:
                 .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE)
                 .order_by(PointRow.value.desc(), PointRow.trial_number)
                 .offset(kept)
-            ).tuples()
+            ).all()
             return [(point_id, weights) for point_id, weights in rows if weights is not None]
 
     def forget_weights(self, point_id: int) -> None:

@@ -77,15 +77,17 @@ def save_study(
         The study's id in the ledger.
 
     Raises:
-        StorageError: Optuna has a study of this name that lmf did not make.
+        StorageError: Optuna has a study of this name that lmf did not make, or has lost the one that lmf made.
     """
     with database.read() as connection:
         known = connection.execute(
             sa.select(StudyRow.id, StudyRow.optuna_study_id).where(StudyRow.name == name)
         ).first()
-    optuna_study_id = mirror.ensure_study(name)
     if known is None:
+        optuna_study_id = mirror.ensure_study(name)
         mirror.trials_by_point(optuna_study_id)
+    else:
+        optuna_study_id = known.optuna_study_id
     mirror.describe_study(
         optuna_study_id,
         {"lmf:dataset": facts.title, "lmf:model": model, "lmf:classes": list(facts.class_names)},
@@ -151,20 +153,28 @@ def give_trials(database: Database, mirror: TrialMirror, study_id: int) -> None:
         ).all()
     if not without or optuna_study_id is None:
         return
+    keys = {point.id: trial_key(point.key, point.generation) for point in without}
     trials = mirror.trials_by_point(optuna_study_id)
-    for point in without:
-        key = trial_key(point.key, point.generation)
-        trial_id, number = trials.get(key) or mirror.add_waiting(
+    missing = [point for point in without if keys[point.id] not in trials]
+    for point in missing:
+        mirror.add_waiting(
             optuna_study_id,
-            key,
+            keys[point.id],
             point.alpha,
             point.beta,
             {"loss": point.loss, "seed": point.seed, "settings": point.settings},
         )
+    if missing:
+        trials = mirror.trials_by_point(optuna_study_id)
+    given = [{"point": point_id, "new_id": trials[key][0], "number": trials[key][1]} for point_id, key in keys.items()]
+    give = (
+        sa.update(PointRow)
+        .where(PointRow.id == sa.bindparam("point"))
+        .values(trial_id=sa.bindparam("new_id"), trial_number=sa.bindparam("number"))
+    )
+    for start in range(0, len(given), _POINTS_PER_TRANSACTION):
         with database.begin() as connection:
-            connection.execute(
-                sa.update(PointRow).where(PointRow.id == point.id).values(trial_id=trial_id, trial_number=number)
-            )
+            connection.execute(give, given[start : start + _POINTS_PER_TRANSACTION])
 
 
 def retry_failed(database: Database, mirror: TrialMirror, study_id: int) -> int:
@@ -223,6 +233,8 @@ def delete_study(database: Database, mirror: TrialMirror, name: str) -> None:
     mirror.delete_study(name)
     points = sa.select(PointRow.id).where(PointRow.study_id == study_id).scalar_subquery()
     with database.begin() as connection:
+        # Points are locked first, as by every write of the ledger, so that the two never wait for each other.
+        connection.execute(sa.select(PointRow.id).where(PointRow.study_id == study_id).with_for_update())
         connection.execute(sa.delete(EpochRow).where(EpochRow.point_id.in_(points)))
         connection.execute(sa.delete(AttemptRow).where(AttemptRow.point_id.in_(points)))
         connection.execute(sa.delete(PointRow).where(PointRow.study_id == study_id))

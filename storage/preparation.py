@@ -23,6 +23,8 @@ def prepare_schema(database: Database, *, create: bool) -> None:
     try:
         version = read_version(database)
     except StorageUnavailableError as error:
+        if database.backend == "sqlite":
+            raise
         raise StorageError(
             f"{error}; check that the server runs and that host, port, user and password are right"
         ) from None

@@ -15,7 +15,7 @@ import optuna
 import sqlalchemy as sa
 from optuna.artifacts import ArtifactMeta
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -70,6 +70,7 @@ def open_optuna_storage(database: Database, *, create: bool = False) -> RDBStora
     if is_sqlite:
         storage.engine.dispose()
         begin_sqlite_at_once(storage.engine)
+    _translate_at_once(storage.engine, database)
     return storage
 
 
@@ -95,12 +96,22 @@ class TrialMirror:
         return cls(database, open_optuna_storage(database))
 
     def ensure_study(self, name: str) -> int:
-        """Optuna's number of the study of this name, which is made where it is missing (maximised)."""
+        """Optuna's number of the study of this name, which is made where it is missing (maximised).
+
+        Raises:
+            StorageError: there is a study of this name that does not maximise one value.
+        """
+        wanted = [StudyDirection.MAXIMIZE]
         with _optuna_errors(self.database):
             try:
-                return self.storage.create_new_study([StudyDirection.MAXIMIZE], name)
+                return self.storage.create_new_study(wanted, name)
             except DuplicatedStudyError:
-                return self.storage.get_study_id_from_name(name)
+                optuna_study_id = self.storage.get_study_id_from_name(name)
+                if self.storage.get_study_directions(optuna_study_id) != wanted:
+                    raise StorageError(
+                        f"Optuna has a study {name} that is not lmf's; choose another name with --study"
+                    ) from None
+                return optuna_study_id
 
     def describe_study(self, optuna_study_id: int, attributes: Mapping[str, Any]) -> None:
         """Set the study's user attributes, which optuna-dashboard shows."""
@@ -141,12 +152,8 @@ class TrialMirror:
         alpha: float | None,
         beta: float | None,
         attributes: Mapping[str, Any],
-    ) -> tuple[int, int]:
-        """Add the WAITING trial of a point.
-
-        Returns:
-            Trial id and trial number.
-        """
+    ) -> None:
+        """Add the WAITING trial of a point, which carries the point's key."""
         given = {name: value for name, value in (("alpha", alpha), ("beta", beta)) if value is not None}
         distributions: dict[str, BaseDistribution] = {name: FloatDistribution(*PARAMETER_RANGE) for name in given}
         template = create_trial(
@@ -156,8 +163,7 @@ class TrialMirror:
             user_attrs={POINT_KEY: key, **attributes},
         )
         with _optuna_errors(self.database):
-            trial_id = self.storage.create_new_trial(optuna_study_id, template)
-            return trial_id, self.storage.get_trial_number_from_id(trial_id)
+            self.storage.create_new_trial(optuna_study_id, template)
 
     def start(self, trial_id: int) -> None:
         """Move a WAITING trial to RUNNING; a trial that is further along stays as it is."""
@@ -208,13 +214,7 @@ class TrialMirror:
 
     def _trial(self, trial_id: int) -> FrozenTrial:
         with _optuna_errors(self.database):
-            try:
-                return self.storage.get_trial(trial_id)
-            except KeyError:
-                raise StorageError(
-                    f"Optuna's trial with id {trial_id} is gone: somebody deleted the study in Optuna; "
-                    "`lmf study delete` removes the rest"
-                ) from None
+            return self.storage.get_trial(trial_id)
 
     def close(self) -> None:
         """Close Optuna's connection."""
@@ -226,7 +226,27 @@ class TrialMirror:
 def _optuna_errors(database: Database) -> Iterator[None]:
     try:
         yield
+    except UpdateFinishedTrialError:
+        # Another worker finished the trial since it was read, and a finished trial stays as it is.
+        return
+    except KeyError:
+        raise StorageError(
+            f"{show_url(database.url)}: Optuna's half of this study is gone: somebody deleted the study in Optuna; "
+            "`lmf study delete` removes the rest"
+        ) from None
+    except StorageError as error:
+        raise error from None
     except StorageInternalError as error:
         raise translate_error(error.__cause__ or error, database.url) from None
     except sa.exc.SQLAlchemyError as error:
         raise translate_error(error, database.url) from None
+
+
+def _translate_at_once(engine: sa.Engine, database: Database) -> None:
+    """Keep Optuna from seeing that a statement failed: it would add a trial again, though the first may be there."""
+
+    @sa.event.listens_for(engine, "handle_error")
+    def translate(context: sa.engine.ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) and not context.is_pre_ping:
+            raise translate_error(error, database.url)

@@ -59,24 +59,31 @@ class Workers:
     database: Database
 
     def register(self, identity: ProcessIdentity, device: str, versions: Mapping[str, str]) -> int:
-        """Add this worker.
+        """Add this worker; a process that works again, on another study, keeps its row.
 
         Returns:
             Its id.
         """
-        row = sa.insert(WorkerRow).values(
+        found = {
+            "device": device,
+            "versions": dict(versions),
+            "state": IDLE,
+            "started_at": now_seconds(),
+            "last_seen": now_seconds(),
+        }
+        known = sa.update(WorkerRow).where(WorkerRow.name == identity.name).values(found)
+        new = sa.insert(WorkerRow).values(
             name=identity.name,
             host=identity.host,
             pid=identity.pid,
             process_started=identity.started,
-            device=device,
-            versions=dict(versions),
-            state=IDLE,
-            started_at=now_seconds(),
-            last_seen=now_seconds(),
+            **found,
         )
         with self.database.begin() as connection:
-            return int(connection.execute(row.returning(WorkerRow.id)).scalar_one())
+            worker_id = connection.scalar(known.returning(WorkerRow.id))
+            if worker_id is None:
+                worker_id = connection.execute(new.returning(WorkerRow.id)).scalar_one()
+            return worker_id
 
     def note(self, worker_id: int, state: str) -> None:
         """Note that a worker lives and what it does: `training`, `idle` or `stopped`."""
@@ -112,7 +119,7 @@ class Workers:
                 .join(PointRow, PointRow.worker_id == WorkerRow.id)
                 .where(PointRow.study_id == study_id, PointRow.lease_expires > now_seconds())
                 .order_by(WorkerRow.name)
-            ).tuples()
+            ).all()
             return [(name, float(seconds or 0.0)) for name, seconds in rows]
 
     def _registered_here(self) -> list[tuple[int, ProcessIdentity]]:

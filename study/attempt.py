@@ -313,7 +313,7 @@ class _Progress:
         if self._stored_in_place is None:
             self._bench.artifacts.put(checkpoint_id(self._lease.token), self.checkpoint_path)
         reach("epoch-checkpointed")
-        self._keeper.patiently(lambda: self._bench.ledger.record_epochs(self._lease, [epoch], trained=1))
+        self._keeper.patiently(lambda: self._bench.ledger.record_epochs(self._lease, [epoch]))
         reach("epoch-recorded")
         self._report([epoch])
         reach("epoch-reported")

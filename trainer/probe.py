@@ -13,7 +13,8 @@ import torch
 from trainer.config import Recipe, TrialConfig
 from trainer.learner import Learner
 
-_BATCHES = 4
+_MOST_BATCHES = 4
+_ENOUGH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ def measure_cost(recipe: Recipe, num_classes: int, device: torch.device) -> Trai
     indices = np.arange(recipe.batch_size)
     learner.train_batch(indices, None)
     started = _now(device)
-    for _ in range(_BATCHES):
+    batches = 0
+    while batches < _MOST_BATCHES and (batches == 0 or _now(device) - started < _ENOUGH_SECONDS):
         learner.train_batch(indices, None)
+        batches += 1
     trained = _now(device)
     learner.evaluate(indices, lambda: None)
     evaluated = _now(device)
     return TrainingCost(
-        train_seconds=(trained - started) / (_BATCHES * recipe.batch_size),
+        train_seconds=(trained - started) / (batches * recipe.batch_size),
         evaluation_seconds=(evaluated - trained) / recipe.batch_size,
         state_bytes=sum(value.nbytes for value in learner.model_state().values()),
         memory_bytes=_peak_memory(device),

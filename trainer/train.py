@@ -238,7 +238,7 @@ class _Trial:
 
     def _checked_losses(self) -> np.ndarray:
         """Bring the epoch's losses so far to the host, and refuse what is not finite."""
-        losses = self._losses[: self._step].double().cpu().numpy()
+        losses = self._losses[: self._step].cpu().double().numpy()
         wrong = np.flatnonzero(~np.isfinite(losses).all(axis=1))
         if len(wrong):
             step = wrong[0]
