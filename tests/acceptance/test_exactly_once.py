@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lmf_testing.checks import check_complete, check_disk
+from lmf_testing.checks import check_complete, check_disk, killable_workers
 from lmf_testing.light import EPOCHS, STUDY, light_score, plan_light, start_light_worker
 
 from storage.artifacts import Artifacts
@@ -63,7 +63,11 @@ def test_thirty_random_kills_lose_and_repeat_nothing(storage_url: str, tmp_path:
         time.sleep(chance.uniform(0.0, 0.25))
         victim = chance.randrange(WORKERS)
         # A worker is killed only once it works, and the last points are kept until all kills are done.
-        if kills < KILLS and workers[victim].poll() is None and holds_a_point(database, workers[victim].pid):
+        if (
+            kills < KILLS
+            and workers[victim].poll() is None
+            and workers[victim].pid in killable_workers(database, STUDY)
+        ):
             workers[victim].send_signal(signal.SIGKILL)
             workers[victim].wait()
             kills += 1
@@ -79,12 +83,6 @@ def test_thirty_random_kills_lose_and_repeat_nothing(storage_url: str, tmp_path:
     assert set(epochs) == {f"{point.key} {n}" for point in record.points for n in range(1, EPOCHS + 1)}
     assert sum(epochs.values()) <= POINTS * EPOCHS + kills, "a kill costs at most the epoch that it cut short"
     database.close()
-
-
-def holds_a_point(database: Database, pid: int) -> bool:
-    from storage.queries import read_workers
-
-    return any(worker.pid == pid and worker.state == "training" for worker in read_workers(database))
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmf_testing.checks import check_complete, check_disk
+from lmf_testing.checks import check_complete, check_disk, killable_workers
 from lmf_testing.real import EPOCHS, STUDY, home_of, plan_real, short_spec, start_real_worker, worker_context
 
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.ledger import Ledger
-from storage.queries import StudyRecord, read_study, read_workers
+from storage.queries import StudyRecord, read_study
 from storage.workers import Workers
 
 POINTS, WORKERS, KILLS = 120, 8, 30
@@ -60,9 +60,8 @@ def test_thirty_kills_change_no_score(storage_url: str, tmp_path: Path, undistur
     while Ledger(database).open_points(planned.study_id):
         assert time.monotonic() < until, (tmp_path / "workers.log").read_text()[-3000:]
         time.sleep(chance.uniform(0.0, 1.0))
-        training = {worker.pid for worker in read_workers(database) if worker.state == "training"}
         victim = chance.choice(workers)
-        if kills < KILLS and victim.is_alive() and victim.pid in training:
+        if kills < KILLS and victim.is_alive() and victim.pid in killable_workers(database, STUDY):
             os.kill(victim.pid, signal.SIGKILL)
             victim.join()
             kills += 1

@@ -7,7 +7,7 @@ from optuna.artifacts import get_all_artifact_meta
 
 from storage.artifacts import Artifacts
 from storage.database import Database
-from storage.queries import StudyRecord, read_attempts, read_epochs, read_study
+from storage.queries import StudyRecord, read_attempts, read_epochs, read_study, read_workers
 from storage.trials import TrialMirror
 
 
@@ -65,3 +65,16 @@ def check_disk(artifacts: Artifacts, files: int) -> None:
     found = [path.name for path in folder.parent.iterdir()]
     assert not [name for name in found if name.startswith((".", "checkpoint"))], found
     assert len(found) == files
+
+
+def killable_workers(database: Database, study: str) -> set[int]:
+    """Process numbers of workers that hold a point, leaving out points that have cost two workers already.
+
+    A third loss in a row without a new epoch fails a point, as it should, and that is tested for itself.
+    """
+    lost = {point.trial_number: point.lost_attempts for point in read_study(database, study).points}
+    return {
+        worker.pid
+        for worker in read_workers(database)
+        if worker.state == "training" and worker.study == study and lost[worker.trial] < 2
+    }

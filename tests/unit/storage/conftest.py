@@ -6,7 +6,8 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from optuna.trial import FrozenTrial
 from storage.database import Database
 from storage.ledger import EpochFigures, Lease, Ledger
 from storage.outcomes import Outcomes
-from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
+from storage.planning import DatasetFacts, NewPoint, _dataset_id, plan_points, save_study
 from storage.queries import PointRecord, StudyRecord, read_study
 from storage.schema import PointRow, StudyRow
 from storage.trials import TrialMirror
@@ -35,13 +36,19 @@ class Lab:
     def __init__(self, url: str) -> None:
         self.url = url
         self.database = Database.open(url, create=False)
-        self.mirror = TrialMirror.open(self.database)
         self.ledger = Ledger(self.database)
         self.workers = Workers(self.database)
         self.outcomes = Outcomes(self.database)
         self.facts = FACTS
         self._pids = count(1)
-        self._opened: list[Database | TrialMirror] = [self.mirror, self.database]
+        self._opened: list[Database | TrialMirror] = [self.database]
+
+    @cached_property
+    def mirror(self) -> TrialMirror:
+        """Optuna's half, opened where a test needs it."""
+        mirror = TrialMirror.open(self.database)
+        self._opened.insert(0, mirror)
+        return mirror
 
     def another(self) -> Database:
         """The same database with a connection of its own."""
@@ -69,6 +76,24 @@ class Lab:
             study_id = save_study(self.database, self.mirror, study, "small", {"recipe": {"epochs": 2}}, facts)
             new = self.new_points(points) if isinstance(points, int) else points
             plan_points(self.database, self.mirror, study_id, new)
+        return study_id
+
+    def plant(self, number: int = 3, study: str = STUDY) -> int:
+        """Put a study's points into the ledger without Optuna, which the ledger does not know."""
+        points = [asdict(point) for point in self.new_points(number)]
+        with self.database.begin() as connection:
+            dataset_id = _dataset_id(connection, FACTS)
+            row = sa.insert(StudyRow).values(
+                name=study, model="small", dataset_id=dataset_id, optuna_study_id=1, spec={}, created_at=0.0
+            )
+            study_id = int(connection.execute(row.returning(StudyRow.id)).scalar_one())
+            rows = [
+                {**point, "settings": list(point["settings"]), "study_id": study_id, "position": n}
+                | {"trial_id": 100 + n, "trial_number": n}
+                for n, point in enumerate(points)
+            ]
+            if rows:
+                connection.execute(sa.insert(PointRow), rows)
         return study_id
 
     def worker(self, device: str = "cpu", host: str = "elsewhere") -> int:
@@ -217,7 +242,7 @@ def prepared_postgres(postgres: Server, postgres_of_session: str) -> Iterator[st
     with postgres.connect(postgres_of_session) as connection:
         versions = ("alembic_version", "version_info", "lmf_alembic_version")
         tables = connection.execute(
-            "SELECT string_agg(format('%I', tablename), ', ') FROM pg_tables "
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
             "WHERE schemaname = 'public' AND tablename <> ALL(%s)",
             [list(versions)],
         ).fetchone()

@@ -138,4 +138,6 @@ class TestDelete:
     def test_it_can_be_planned_again(self, lab):
         lab.plan(2)
         delete_study(lab.database, lab.mirror, STUDY)
-        check_planned(lab, lab.plan(2), ["p0", "p1"])
+        study_id = lab.plan(2)
+        assert [point.state for point in lab.study().points] == ["waiting", "waiting"]
+        assert [trial.number for trial in lab.trials(study_id)] == [0, 1]
