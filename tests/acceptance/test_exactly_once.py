@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lmf_testing.checks import check_complete, check_disk, killable_workers
+from lmf_testing.checks import check_complete, check_disk, kill_if_allowed
 from lmf_testing.light import EPOCHS, STUDY, light_score, plan_light, start_light_worker
 
 from storage.artifacts import Artifacts
@@ -63,12 +63,8 @@ def test_thirty_random_kills_lose_and_repeat_nothing(storage_url: str, tmp_path:
         time.sleep(chance.uniform(0.0, 0.25))
         victim = chance.randrange(WORKERS)
         # A worker is killed only once it works, and the last points are kept until all kills are done.
-        if (
-            kills < KILLS
-            and workers[victim].poll() is None
-            and workers[victim].pid in killable_workers(database, STUDY)
-        ):
-            workers[victim].send_signal(signal.SIGKILL)
+        pid = workers[victim].pid
+        if kills < KILLS and workers[victim].poll() is None and kill_if_allowed(database, STUDY, pid):
             workers[victim].wait()
             kills += 1
         for number, worker in enumerate(workers):

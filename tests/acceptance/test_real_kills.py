@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmf_testing.checks import check_complete, check_disk, killable_workers
+from lmf_testing.checks import check_complete, check_disk, kill_if_allowed
 from lmf_testing.real import EPOCHS, STUDY, home_of, plan_real, short_spec, start_real_worker, worker_context
 
 from storage.artifacts import Artifacts
@@ -61,8 +60,7 @@ def test_thirty_kills_change_no_score(storage_url: str, tmp_path: Path, undistur
         assert time.monotonic() < until, (tmp_path / "workers.log").read_text()[-3000:]
         time.sleep(chance.uniform(0.0, 1.0))
         victim = chance.choice(workers)
-        if kills < KILLS and victim.is_alive() and victim.pid in killable_workers(database, STUDY):
-            os.kill(victim.pid, signal.SIGKILL)
+        if kills < KILLS and victim.is_alive() and kill_if_allowed(database, STUDY, victim.pid):
             victim.join()
             kills += 1
         for number, worker in enumerate(workers):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import optuna
 from optuna.artifacts import get_all_artifact_meta
 
@@ -19,7 +22,8 @@ def check_complete(database: Database, study: str, points: int, epochs: int, art
     """
     record = read_study(database, study)
     assert len(record.points) == points
-    assert {point.state for point in record.points} == {"complete"}
+    others = [(point.key, point.state, point.message) for point in record.points if point.state != "complete"]
+    assert others == []
     mirror = TrialMirror.open(database)
     try:
         optuna_study = optuna.load_study(study_name=study, storage=mirror.storage)
@@ -67,14 +71,17 @@ def check_disk(artifacts: Artifacts, files: int) -> None:
     assert len(found) == files
 
 
-def killable_workers(database: Database, study: str) -> set[int]:
-    """Process numbers of workers that hold a point, leaving out points that have cost two workers already.
+def kill_if_allowed(database: Database, study: str, pid: int) -> bool:
+    """Kill a worker with SIGKILL if it holds a point, except one that has cost two workers already.
 
-    A third loss in a row without a new epoch fails a point, as it should, and that is tested for itself.
+    A third loss in a row without a new epoch fails a point, as it should, and that is tested for itself. The worker
+    is halted while it is looked at, so that it does not go on to such a point in the meantime.
     """
+    os.kill(pid, signal.SIGSTOP)
     lost = {point.trial_number: point.lost_attempts for point in read_study(database, study).points}
-    return {
-        worker.pid
+    allowed = any(
+        worker.pid == pid and worker.state == "training" and worker.study == study and lost[worker.trial] < 2
         for worker in read_workers(database)
-        if worker.state == "training" and worker.study == study and lost[worker.trial] < 2
-    }
+    )
+    os.kill(pid, signal.SIGKILL if allowed else signal.SIGCONT)
+    return allowed

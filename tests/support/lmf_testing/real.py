@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -51,6 +52,7 @@ def work_real(folder: str, url: str, lease_seconds: float) -> None:
     log = os.open(Path(folder) / "workers.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    logging.basicConfig(level=logging.INFO)
     home = home_of(Path(folder), url)
     stop = threading.Event()
     database = Database.open(url, create=False)
