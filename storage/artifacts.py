@@ -46,12 +46,14 @@ class Artifacts:
     """The files of trials.
 
     Attributes:
-        location: the folder or `s3://BUCKET[/PREFIX]`.
+        location: the folder or `s3://BUCKET`.
         store: Optuna's store, which optuna-dashboard takes as it is.
+        errors: what the store raises where it cannot do what was asked.
     """
 
     location: str
     store: Any
+    errors: tuple[type[Exception], ...] = (OSError,)
 
     @classmethod
     def open(cls, location: str) -> Artifacts:
@@ -61,7 +63,7 @@ class Artifacts:
             StorageError: the folder cannot be made, or what S3 needs is not installed.
         """
         if location.startswith("s3://"):
-            return cls(location, _open_s3(location))
+            return cls(location, _open_s3(location), (OSError, *_s3_errors()))
         if "://" in location:
             raise StorageError(
                 f"LMF_ARTIFACTS: {location.split('://')[0]}:// is not supported; expected a folder or s3://"
@@ -85,10 +87,9 @@ class Artifacts:
         try:
             with path.open("rb") as body:
                 self.store.write(artifact_id, body)
-        except OSError as error:
+        except self.errors as error:
             raise StorageError(
-                f"{self.location}: cannot write: {error.strerror or error}; "
-                "make room or choose another place with LMF_ARTIFACTS"
+                f"{self.location}: cannot write: {_reason(error)}; make room or choose another place with LMF_ARTIFACTS"
             ) from None
 
     def get(self, artifact_id: str, path: Path) -> bool:
@@ -105,8 +106,8 @@ class Artifacts:
                 shutil.copyfileobj(body, file, 1 << 20)
         except ArtifactNotFound:
             return False
-        except OSError as error:
-            raise StorageError(f"{self.location}: cannot copy to {path}: {error.strerror or error}") from None
+        except self.errors as error:
+            raise StorageError(f"{self.location}: cannot copy to {path}: {_reason(error)}") from None
         return True
 
     def remove(self, artifact_id: str) -> None:
@@ -115,8 +116,8 @@ class Artifacts:
             self.store.remove(artifact_id)
         except ArtifactNotFound:
             return
-        except OSError as error:
-            raise StorageError(f"{self.location}: cannot remove a file: {error.strerror or error}") from None
+        except self.errors as error:
+            raise StorageError(f"{self.location}: cannot remove a file: {_reason(error)}") from None
 
 
 def _open_s3(location: str) -> Any:
@@ -128,4 +129,15 @@ def _open_s3(location: str) -> Any:
 
         return Boto3ArtifactStore(bucket)
     except ImportError:
-        raise StorageError("LMF_ARTIFACTS: s3:// needs boto3; install it with: pip install 'lmf[s3]'") from None
+        raise StorageError("LMF_ARTIFACTS: s3:// needs boto3; install it with: pip install boto3") from None
+
+
+def _s3_errors() -> tuple[type[Exception], ...]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return Boto3Error, BotoCoreError, ClientError
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -224,7 +224,7 @@ def make_engine(url: URL, **options: Any) -> Engine:
     except (ImportError, sa.exc.NoSuchModuleError) as error:
         raise StorageError(
             f"storage: the driver of {url.drivername} is missing ({error}); for PostgreSQL write "
-            "postgresql+psycopg:// and install it with: pip install 'lmf[postgresql]'"
+            "postgresql+psycopg:// and install it with: pip install 'psycopg[binary]'"
         ) from None
     if is_sqlite:
         begin_sqlite_at_once(engine)

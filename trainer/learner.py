@@ -92,7 +92,6 @@ class Learner:
         pixels, targets = self._batches.gather(indices, table)
         with self._autocast():
             logits = self._model(pixels)
-        logits = logits.float()
         if isinstance(self._criterion, LMFLoss):
             ldam, focal = self._criterion.halves(logits, targets)
             loss = self._criterion.alpha * ldam + self._criterion.beta * focal

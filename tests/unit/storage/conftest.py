@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from lmf_testing.postgres import Server
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from storage.database import Database
@@ -210,6 +211,22 @@ def power_cut() -> type[PowerCut]:
 def cut_at() -> Callable[..., AbstractContextManager[None]]:
     """Cuts a writer short at one of its writes: `with cut_at(lab, 3): ...` raises `PowerCut` at the third."""
     return _cut_at
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _optunas_scripts_are_read_once() -> Iterator[None]:
+    """Optuna reads all its migrations to know its newest version; that does not change while the tests run."""
+    read = RDBStorage.get_head_version
+    with pytest.MonkeyPatch.context() as patch:
+        known: list[str] = []
+
+        def get_head_version(storage: RDBStorage) -> str:
+            if not known:
+                known.append(read(storage))
+            return known[0]
+
+        patch.setattr(RDBStorage, "get_head_version", get_head_version)
+        yield
 
 
 @pytest.fixture(scope="session")

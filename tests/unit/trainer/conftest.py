@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from lmf_testing.training import Data, make_data
 
 
 @pytest.fixture
@@ -23,3 +24,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def data() -> Data:
+    """Images of three classes to train a tiny model on."""
+    return make_data()

@@ -3,108 +3,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
+from lmf_testing.training import BATCH_SIZES, CALLS_PER_EPOCH, CLASSES, CPU, Data, Trial, assert_same, config_of
 from torch import nn
 
 import trainer.learner
 import trainer.train
 from trainer.checkpoint import read_checkpoint, write_checkpoint
-from trainer.config import Recipe, TrialConfig
+from trainer.config import Recipe
 from trainer.data.batches import batch_slices, epoch_order
-from trainer.data.splits import Split, class_counts, stratified_split
-from trainer.errors import CheckpointError, DataError, DeviceMemoryError, DivergedError
+from trainer.data.splits import class_counts
+from trainer.errors import DataError
 from trainer.learner import Learner
 from trainer.losses import build_loss
 from trainer.metrics import Scores, score
 from trainer.models import build_model
-from trainer.results import EpochResult, TrialResult, weights_digest
+from trainer.results import weights_digest
 from trainer.train import Abandoned, Interrupted, set_up_process, train
 
-CPU = torch.device("cpu")
-CLASSES = 3
-BATCH_SIZES = [5, 5, 5, 6]
-CALLS_PER_EPOCH = len(BATCH_SIZES) + 1
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@dataclass(frozen=True)
-class Data:
-    images: np.ndarray
-    labels: np.ndarray
-    split: Split
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    """Images of three classes that differ in their colour: 21 to train on, 4 to validate and 4 to test."""
-    labels = np.repeat(np.arange(CLASSES), (13, 9, 7)).astype(np.int64)
-    random = np.random.default_rng(5)
-    images = random.integers(0, 160, (len(labels), 32, 32, 3))
-    images[np.arange(len(labels)), :, :, labels] += 60
-    split = stratified_split(labels, CLASSES, seed=23)
-    assert len(split.train) == sum(BATCH_SIZES)
-    return Data(images.astype(np.uint8), labels, split)
-
-
-def config_of(*, loss: str = "lmf", alpha=0.8, beta=1.5, seed: int = 23, **recipe: Any) -> TrialConfig:
-    figures = {"model": "test_efficientnet", "weights": "none", "image_size": 32, "epochs": 3, "batch_size": 5}
-    figures |= {"lr": 1e-3, "lr_step_epochs": 2}
-    return TrialConfig(Recipe(**(figures | recipe)), loss, alpha, beta, seed)
-
-
-class Trial:
-    """Trains in a folder and records what is reported; each go ends a trial or is interrupted."""
-
-    def __init__(self, config: TrialConfig, data: Data, folder: Path, device: torch.device = CPU) -> None:
-        self.config = config
-        self.data = data
-        self.path = folder / "trial.pt"
-        self.device = device
-        self.calls = 0
-        self.started: list[tuple[EpochResult, ...]] = []
-        self.epochs: list[EpochResult] = []
-        self.on_epoch: Callable[[EpochResult], None] = self.epochs.append
-
-    def go(self, *, stop_at: int | None = None, order: str = "stop", resume: bool = False) -> TrialResult:
-        def control() -> Any:
-            self.calls += 1
-            return order if self.calls == stop_at else None
-
-        return train(
-            self.config,
-            self.data.images,
-            self.data.labels,
-            CLASSES,
-            self.data.split,
-            self.device,
-            checkpoint_path=self.path,
-            resume_path=self.path if resume else None,
-            on_start=self.started.append,
-            on_epoch=self.on_epoch,
-            control=control,
-        )
-
-
-def without_times(history: tuple[EpochResult, ...] | list[EpochResult]) -> list[EpochResult]:
-    return [replace(result, seconds=0.0, images_per_second=0.0) for result in history]
-
-
-def assert_same(result: TrialResult, expected: TrialResult) -> None:
-    assert result.weights_sha256 == expected.weights_sha256
-    assert result.best_epoch == expected.best_epoch
-    assert without_times(result.history) == without_times(expected.history)
-    assert result.val == expected.val
-    assert result.test == expected.test
-    np.testing.assert_array_equal(result.val_probabilities, expected.val_probabilities)
-    np.testing.assert_array_equal(result.test_probabilities, expected.test_probabilities)
 
 
 def scores_of(**values: float | None) -> Scores:
@@ -121,88 +44,6 @@ def give_scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(trainer.train, "score", lambda *arguments: scores_of(**next(waiting, {})))
 
     return give
-
-
-@pytest.fixture
-def dropping_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds the recipe's model with dropout and drop path, which draw from the global random state."""
-
-    def build(recipe: Recipe, num_classes: int) -> nn.Module:
-        model = timm.create_model(recipe.model, num_classes=num_classes, drop_rate=0.3, drop_path_rate=0.3)
-        assert isinstance(model, nn.Module)
-        return model
-
-    monkeypatch.setattr(trainer.learner, "build_model", build)
-
-
-class TestResuming:
-    @pytest.fixture(
-        params=["batch norm", "dropout and drop path", "augmented", "baseline", "bf16", "fp16"],
-    )
-    def config(self, request: pytest.FixtureRequest) -> TrialConfig:
-        if request.param == "dropout and drop path":
-            request.getfixturevalue("dropping_model")
-        return {
-            "batch norm": config_of(model="test_resnet"),
-            "dropout and drop path": config_of(),
-            "augmented": config_of(augment="standard", normalize=True),
-            "baseline": config_of(loss="wcce", alpha=None, beta=None),
-            "bf16": config_of(precision="bf16"),
-            # Small enough that the gradient scaler finds its scale within the first epoch and steps are taken.
-            "fp16": config_of(precision="fp16", epochs=2, alpha=0.01, beta=0.01),
-        }[request.param]
-
-    def test_stopped_after_every_batch_and_resumed_it_ends_alike_bit_for_bit(
-        self, config: TrialConfig, data: Data, tmp_path: Path
-    ):
-        undisturbed = Trial(config, data, tmp_path / "undisturbed")
-        expected = undisturbed.go()
-        assert undisturbed.calls == config.recipe.epochs * CALLS_PER_EPOCH + 1
-        trial = Trial(config, data, tmp_path / "stopped")
-        goes = 0
-        result = None
-        while result is None:
-            torch.manual_seed(goes)
-            np.random.seed(goes)
-            try:
-                result = trial.go(stop_at=trial.calls + 1, resume=goes > 0)
-            except Interrupted:
-                goes += 1
-            if goes > undisturbed.calls:
-                # The last stop falls on the test images, which leave no position behind: let it end.
-                result = trial.go(resume=True)
-        assert_same(result, expected)
-        assert without_times(trial.epochs) == without_times(expected.history)
-
-    def test_lost_after_any_epoch_and_resumed_it_ends_alike_bit_for_bit(
-        self, config: TrialConfig, data: Data, tmp_path: Path
-    ):
-        expected = Trial(config, data, tmp_path / "undisturbed").go()
-        trial = Trial(config, data, tmp_path / "lost")
-
-        def lose(result: EpochResult) -> None:
-            trial.epochs.append(result)
-            raise ConnectionError
-
-        trial.on_epoch = lose
-        for epoch in range(1, config.recipe.epochs + 1):
-            with pytest.raises(ConnectionError):
-                trial.go(resume=epoch > 1)
-            torch.manual_seed(epoch)
-        result = trial.go(resume=True)
-        assert_same(result, expected)
-        assert result.resumed_from == config.recipe.epochs
-        assert [len(history) for history in trial.started] == list(range(config.recipe.epochs + 1))
-        assert without_times(trial.started[-1]) == without_times(expected.history)
-
-    def test_lost_within_an_epoch_that_epoch_is_trained_again(self, config: TrialConfig, data: Data, tmp_path: Path):
-        expected = Trial(config, data, tmp_path / "undisturbed").go()
-        trial = Trial(config, data, tmp_path / "lost")
-        with pytest.raises(Abandoned):
-            trial.go(stop_at=CALLS_PER_EPOCH + 2, order="abandon")
-        result = trial.go(resume=True)
-        assert_same(result, expected)
-        assert result.resumed_from == 1
 
 
 class TestControl:
@@ -480,150 +321,6 @@ class TestResult:
             ("weights.safetensors", "a" * 64),
             ("none", None),
         ]
-
-
-class TestRefusedCheckpoints:
-    @pytest.fixture
-    def stopped(self, data: Data, tmp_path: Path) -> Trial:
-        trial = Trial(config_of(), data, tmp_path)
-        with pytest.raises(Interrupted):
-            trial.go(stop_at=1)
-        return trial
-
-    def refusal(self, trial: Trial) -> str:
-        with pytest.raises(CheckpointError) as error:
-            trial.go(resume=True)
-        assert "\n" not in str(error.value)
-        assert str(trial.path) in str(error.value)
-        return str(error.value)
-
-    @pytest.mark.parametrize(
-        ("change", "named"),
-        [
-            ({"alpha": 0.7}, "alpha: 0.8 stored, 0.7 asked"),
-            ({"seed": 1}, "seed: 23 stored, 1 asked"),
-            ({"loss": "cce", "alpha": None, "beta": None}, "loss: lmf stored, cce asked"),
-            ({"lr": 0.1}, "lr: 0.001 stored, 0.1 asked"),
-            ({"epochs": 9}, "epochs: 3 stored, 9 asked"),
-            ({"threads": 2}, "threads: 1 stored, 2 asked"),
-        ],
-    )
-    def test_one_of_another_trial(self, stopped: Trial, change: dict[str, Any], named: str):
-        stopped.config = config_of(**change)
-        assert named in self.refusal(stopped)
-
-    @pytest.mark.parametrize("what", ["labels", "split"])
-    def test_one_of_other_data(self, stopped: Trial, what: str):
-        data = stopped.data
-        split = data.split
-        stopped.data = {
-            "labels": replace(data, labels=np.roll(data.labels, 1)),
-            "split": replace(data, split=Split(split.train, split.test, split.val)),
-        }[what]
-        assert "other labels or another split" in self.refusal(stopped)
-
-    def test_a_truncated_one(self, stopped: Trial):
-        stopped.path.write_bytes(stopped.path.read_bytes()[:-100])
-        assert "damaged" in self.refusal(stopped)
-
-    def test_a_whole_one_of_something_else(self, stopped: Trial):
-        write_checkpoint({"weights": torch.zeros(3)}, stopped.path)
-        assert "no checkpoint of a trial" in self.refusal(stopped)
-
-
-class TestFailures:
-    def fail_at(self, monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[torch.Tensor], Any]) -> None:
-        """Lets the training batch number `at` return what `act` makes of its losses."""
-        calls = []
-        train_batch = Learner.train_batch
-
-        def failing(learner: Learner, indices: np.ndarray, table: torch.Tensor | None) -> torch.Tensor:
-            calls.append(1)
-            losses = train_batch(learner, indices, table)
-            return act(losses) if len(calls) == at else losses
-
-        monkeypatch.setattr(Learner, "train_batch", failing)
-
-    @pytest.mark.parametrize("value", ["nan", "inf"])
-    def test_a_loss_that_is_no_number_names_epoch_and_step(
-        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
-    ):
-        self.fail_at(monkeypatch, len(BATCH_SIZES) + 3, lambda losses: losses * float(value))
-        trial = Trial(config_of(), data, tmp_path)
-        with pytest.raises(DivergedError, match=rf"became {value} in epoch 2, step 3 of 4; .*0\.001") as error:
-            trial.go()
-        assert "\n" not in str(error.value)
-        assert [epoch.epoch for epoch in trial.epochs] == [1]
-
-    def test_real_divergence_is_found(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        def build(recipe: Recipe, num_classes: int) -> nn.Module:
-            model = build_model(recipe, num_classes)
-            with torch.no_grad():
-                next(iter(model.parameters())).fill_(float("inf"))
-            return model
-
-        monkeypatch.setattr(trainer.learner, "build_model", build)
-        with pytest.raises(DivergedError, match=r"nan in epoch 1, step 1 of 4; .* or fp32 instead of bf16"):
-            Trial(config_of(precision="bf16"), data, tmp_path).go()
-
-    def test_a_long_epoch_is_not_trained_to_its_end(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(trainer.train, "_CHECK_STEPS", 2)
-        self.fail_at(monkeypatch, 1, lambda losses: losses * float("nan"))
-        trial = Trial(config_of(), data, tmp_path)
-        with pytest.raises(DivergedError, match="epoch 1, step 1 of 4"):
-            trial.go()
-        assert trial.calls == 1
-
-    def test_predictions_that_are_no_numbers(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(
-            Learner,
-            "evaluate",
-            lambda self, indices, after: (np.full((len(indices), CLASSES), np.nan, np.float32), 1.0),
-        )
-        trial = Trial(config_of(), data, tmp_path)
-        with pytest.raises(DivergedError, match=r"predictions .* in epoch 1"):
-            trial.go()
-        assert trial.epochs == []
-
-    @pytest.mark.parametrize(
-        "exhaust",
-        [
-            lambda losses: torch.empty(1 << 60),
-            lambda losses: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")),
-            lambda losses: (_ for _ in ()).throw(MemoryError()),
-        ],
-        ids=["processor", "gpu", "python"],
-    )
-    def test_running_out_of_memory_says_what_to_try(
-        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exhaust: Callable[[torch.Tensor], Any]
-    ):
-        self.fail_at(monkeypatch, 2, exhaust)
-        with pytest.raises(DeviceMemoryError) as error:
-            Trial(config_of(), data, tmp_path).go()
-        assert "batches of 5 images of 32 x 32: use a smaller batch" in str(error.value)
-        assert "\n" not in str(error.value)
-
-    def test_other_errors_keep_their_type(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        self.fail_at(monkeypatch, 1, lambda losses: torch.zeros(2, 3) @ torch.zeros(2, 3))
-        with pytest.raises(RuntimeError, match="mat1 and mat2"):
-            Trial(config_of(), data, tmp_path).go()
-
-    def test_a_full_disk_ends_the_trial_before_the_epoch_is_reported(
-        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        trial = Trial(config_of(), data, tmp_path)
-        with pytest.raises(Interrupted):
-            trial.go(stop_at=1)
-        before = trial.path.read_bytes()
-
-        def fail(descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "fsync", fail)
-        with pytest.raises(CheckpointError, match="No space left on device"):
-            trial.go(resume=True)
-        assert trial.epochs == []
-        assert trial.path.read_bytes() == before
 
 
 @pytest.mark.gpu
