@@ -107,8 +107,8 @@ def score(probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[
 
 
 def _macro_auc(probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> float:
-    areas = [roc_auc_score(targets == index, column) for index, column in enumerate(probabilities.T)]
-    return float(np.mean(areas))
+    one_hot = np.eye(probabilities.shape[1], dtype=np.int64)[targets]
+    return float(roc_auc_score(one_hot, probabilities, average="macro"))
 
 
 def _check(probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> None:
