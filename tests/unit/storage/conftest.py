@@ -28,6 +28,7 @@ from storage.workers import ProcessIdentity, Workers
 
 STUDY = "skin-small"
 FACTS = DatasetFacts("skin", "f" * 64, "s" * 64, ("nv", "mel"), {"train": (8, 4), "val": (2, 1), "test": (2, 1)})
+VERSION_TABLES = ("alembic_version", "version_info", "lmf_alembic_version")
 SCORES = {"best_epoch": 2, "val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.4}, "weights_sha256": "0" * 64}
 
 
@@ -42,30 +43,47 @@ class Lab:
         self.outcomes = Outcomes(self.database)
         self.facts = FACTS
         self._pids = count(1)
-        self._opened: list[Database | TrialMirror] = [self.database]
+        self._others: list[Database | TrialMirror] = []
 
     @cached_property
     def mirror(self) -> TrialMirror:
         """Optuna's half, opened where a test needs it."""
-        mirror = TrialMirror.open(self.database)
-        self._opened.insert(0, mirror)
-        return mirror
+        return TrialMirror.open(self.database)
 
     def another(self) -> Database:
         """The same database with a connection of its own."""
         database = Database.open(self.url, create=False)
-        self._opened.insert(0, database)
+        self._others.append(database)
         return database
 
     def another_mirror(self) -> TrialMirror:
         """Optuna's half with a connection of its own, as another process has it."""
         mirror = TrialMirror.open(self.another())
-        self._opened.insert(0, mirror)
+        self._others.append(mirror)
         return mirror
 
+    def clear(self) -> None:
+        """Take out all that a test has put in."""
+        self._close_others()
+        self._pids = count(1)
+        with self.database.begin() as connection:
+            names = [name for name in sa.inspect(connection).get_table_names() if name not in VERSION_TABLES]
+            if self.database.backend == "postgresql":
+                connection.exec_driver_sql(f"TRUNCATE {', '.join(names)}")
+                return
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+            for name in names:
+                connection.exec_driver_sql(f"DELETE FROM {name}")
+
+    def _close_others(self) -> None:
+        while self._others:
+            self._others.pop().close()
+
     def close(self) -> None:
-        for opened in self._opened:
-            opened.close()
+        self._close_others()
+        if "mirror" in self.__dict__:
+            self.mirror.close()
+        self.database.close()
 
     def new_points(self, number: int, first: int = 0) -> list[NewPoint]:
         """Points `p0`, `p1`, ... in the order in which they are to be claimed."""
@@ -239,8 +257,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_of_session(postgres: Server) -> str:
-    """Name of a prepared PostgreSQL database that tests share, one after another."""
+def postgres_template(postgres: Server) -> str:
+    """Name of a prepared, empty PostgreSQL database to copy."""
     name = postgres.create_database()
     Database.open(postgres.url(name)).close()
     return name
@@ -253,18 +271,13 @@ def prepared_sqlite(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def prepared_postgres(postgres: Server, postgres_of_session: str) -> Iterator[str]:
+def prepared_postgres(postgres: Server, postgres_template: str) -> Iterator[str]:
     """The URL of a prepared PostgreSQL database without studies."""
-    yield postgres.url(postgres_of_session)
-    with postgres.connect(postgres_of_session) as connection:
-        versions = ("alembic_version", "version_info", "lmf_alembic_version")
-        tables = connection.execute(
-            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
-            "WHERE schemaname = 'public' AND tablename <> ALL(%s)",
-            [list(versions)],
-        ).fetchone()
-        assert tables is not None
-        connection.execute(f"TRUNCATE {tables[0]} RESTART IDENTITY")  # type: ignore[call-overload]
+    name = f"copy_of_{postgres_template}"
+    with postgres.connect() as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"')  # type: ignore[call-overload]
+    yield postgres.url(name)
+    postgres.drop_database(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -289,10 +302,30 @@ def make_lab() -> Iterator[Callable[[str], Lab]]:
         lab.close()
 
 
-@pytest.fixture
-def lab(prepared_url: str, make_lab: Callable[[str], Lab]) -> Lab:
-    """A lab on each backend in turn."""
-    return make_lab(prepared_url)
+@pytest.fixture(scope="session")
+def sqlite_lab(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab on SQLite that tests share, one after another."""
+    lab = Lab(f"sqlite:///{shutil.copyfile(sqlite_template, tmp_path_factory.mktemp('lab') / 'lmf.db')}")
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_lab(postgres: Server) -> Iterator[Lab]:
+    """A lab on PostgreSQL that tests share, one after another."""
+    url = postgres.url(postgres.create_database())
+    Database.open(url).close()
+    lab = Lab(url)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab without studies, on each backend in turn; a test that breaks its database makes one of its own."""
+    lab: Lab = request.getfixturevalue(f"{request.param}_lab")
+    yield lab
+    lab.clear()
 
 
 @pytest.fixture

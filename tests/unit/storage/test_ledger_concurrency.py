@@ -63,7 +63,9 @@ def test_points_that_fail_and_are_released_meanwhile_are_closed_once(lab):
 
     def work(ledger, worker_id):
         closed = []
+        until = time.monotonic() + 120
         while ledger.open_points(study_id):
+            assert time.monotonic() < until, "points are stuck"
             lease = ledger.claim(study_id, worker_id, 600)
             if lease is None:
                 time.sleep(0.01)

@@ -1,0 +1,1 @@
+"""Measurements of what must stay cheap; run by `python -m benchmarks`."""

@@ -1,0 +1,22 @@
+"""Runs all benchmarks, or the named ones: `python -m benchmarks [claim] [help_time]`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = ("help_time", "claim")
+
+
+def main() -> int:
+    chosen = sys.argv[1:] or list(NAMES)
+    unknown = [name for name in chosen if name not in NAMES]
+    if unknown:
+        print(f"no benchmark named {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    good = [importlib.import_module(f"benchmarks.{name}").run() for name in chosen]
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
