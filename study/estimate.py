@@ -11,7 +11,7 @@ from storage.errors import NoDatabaseError
 from study.devices import default_threads, default_workers, list_devices
 from study.home import Home
 from study.plan import compare_with_stored, find_dataset, is_planned, make_split, split_counts
-from study.progress import duration_text
+from study.progress import count_text, duration_text
 from study.run_options import RunOptions
 from study.spec import StudySpec, points
 from trainer.data.cache import prepared_bytes
@@ -103,7 +103,7 @@ def print_estimate(spec: StudySpec, options: RunOptions, home: Home, console: Co
         f"study {spec.name}: dry run, nothing is trained or written",
         f"points:  {found.points}{done}",
         f"epochs:  {found.epochs} ({spec.recipe.epochs} a point)",
-        f"time:    about {duration_text(found.seconds)} with {found.workers} workers on {where}, "
+        f"time:    about {duration_text(found.seconds)} with {count_text(found.workers, 'worker')} on {where}, "
         "from a few batches measured here",
         f"disk:    {_size(found.cache_bytes)} decoded images, {_size(found.checkpoint_bytes)} checkpoints "
         f"while it runs, {_size(found.kept_bytes)} weights kept",

@@ -60,7 +60,7 @@ def find_home(storage: str | None = None) -> Home:
     artifacts = os.environ.get("LMF_ARTIFACTS") or str(root / "artifacts")
     if "://" not in artifacts:
         artifacts = str(Path(artifacts).expanduser().absolute())
-    return Home(root, url or f"sqlite:///{root / 'lmf.db'}", artifacts)
+    return Home(root, url or _sqlite_url(root / "lmf.db"), artifacts)
 
 
 def data_root(data: str | Path | None) -> Path | None:
@@ -69,13 +69,21 @@ def data_root(data: str | Path | None) -> Path | None:
     return Path(chosen).expanduser().absolute() if chosen else None
 
 
+def _sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever characters its path holds."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
 def _url_from_file(path: str | None) -> str | None:
     if not path:
         return None
     try:
         url = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"LMF_STORAGE_FILE: cannot read {path}: {error}; it should hold one SQLAlchemy URL") from None
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise StudyError(f"LMF_STORAGE_FILE: cannot read {path}: {reason}; it should hold one SQLAlchemy URL") from None
     if not url:
         raise StudyError(f"LMF_STORAGE_FILE: {path} is empty; it should hold one SQLAlchemy URL")
     return url

@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
+SUPERVISOR_VARIABLE = "LMF_SUPERVISOR"
+"""Set for a worker that must not outlive the process of this number."""
+
 RENEWALS_PER_LEASE = 3
 RETRY_SECONDS = 1.0
 
@@ -48,7 +51,7 @@ class LeaseKeeper:
         self._deadline = suspend_proof_seconds() + lease.seconds
         self._lost = threading.Event()
         self._ended = threading.Event()
-        self._parent = os.getppid()
+        self._supervisor = os.environ.get(SUPERVISOR_VARIABLE)
         self._thread = threading.Thread(target=self._renew_until_ended, name="lease-keeper", daemon=True)
 
     def __enter__(self) -> LeaseKeeper:
@@ -91,8 +94,8 @@ class LeaseKeeper:
     def _renew_until_ended(self) -> None:
         wait = self._lease.seconds / RENEWALS_PER_LEASE
         while not self._ended.wait(wait):
-            if os.getppid() != self._parent and not self._stop.is_set():
-                logger.warning("the process that started this worker is gone: stopping")
+            if self._supervisor and str(os.getppid()) != self._supervisor and not self._stop.is_set():
+                logger.warning("the run that started this worker is gone: stopping")
                 self._stop.set()
             asked_at = suspend_proof_seconds()
             if asked_at >= self._deadline:

@@ -18,6 +18,8 @@ from storage.queries import StudyRecord, WorkerRecord, read_study, read_workers
 from study.reporting.statistics import Pair, summarize
 
 LINE_SECONDS = 30.0
+WIDE_COLUMNS = 240
+LOST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,26 @@ class StudyProgress:
     def closed(self) -> int:
         """Points that are complete, failed or pruned."""
         return sum(self.states.get(state, 0) for state in ("complete", "failed", "pruned"))
+
+
+def make_console() -> Console:
+    """A console for stdout: as wide as the terminal, and where there is none so wide that no line is broken."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE_COLUMNS)
+
+
+def count_text(count: int, noun: str) -> str:
+    """A number of things: `1 point`, `31 points`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def workers_to_show(workers: Sequence[WorkerRecord]) -> list[WorkerRecord]:
+    """Workers that people want to see: those at work, and those that were lost within the last hour."""
+    return [
+        worker
+        for worker in workers
+        if worker.state in ("training", "idle") or (worker.state == "lost" and worker.last_seen_seconds < LOST_SECONDS)
+    ]
 
 
 def duration_text(seconds: float) -> str:
@@ -109,7 +131,7 @@ def study_table(rows: Sequence[StudyProgress], time_left: float | None = None) -
     for row in rows:
         cells = [
             row.study,
-            f"{row.closed}/{row.points}",
+            f"{row.states.get('complete', 0)}/{row.points}",
             str(row.states.get("running", 0)),
             str(row.states.get("waiting", 0)),
             str(row.states.get("failed", 0)),
@@ -190,7 +212,7 @@ class ProgressDisplay:
                     return
         self._last_line = (now, progress.closed)
         self._console.print(
-            f"{progress.study}: {progress.closed}/{progress.points} points, "
+            f"{progress.study}: {progress.closed} of {count_text(progress.points, 'point')}, "
             f"{progress.states.get('running', 0)} running, best so far {best_text(progress)}"
             + ("" if left is None or progress.closed == progress.points else f", {duration_text(left)} left"),
             highlight=False,

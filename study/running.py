@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from storage.artifacts import Artifacts
 from storage.database import Database, show_url
 from storage.ledger import Ledger
 from storage.queries import StudyRecord, read_study
+from storage.schema import OPEN_STATES
 from storage.trials import TrialMirror
 from storage.workers import Workers
 from study.devices import default_threads, default_workers, list_devices
@@ -19,7 +21,7 @@ from study.errors import StudyError
 from study.home import Home
 from study.launch.local import LocalWorkers, worker_command
 from study.plan import PlannedStudy, compare_with_stored, load_images, plan_study
-from study.progress import ProgressDisplay, duration_text
+from study.progress import ProgressDisplay, count_text, duration_text
 from study.reporting.statistics import summarize
 from study.run_options import RunOptions
 from study.spec import StudySpec
@@ -64,6 +66,7 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
     """
     stop = threading.Event()
     with stop_on_signals(stop):
+        artifacts = Artifacts.open(home.artifacts)
         database = Database.open(home.storage_url)
         try:
             planned = _plan(database, spec, options, home, console)
@@ -74,11 +77,14 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
             else:
                 console.print(f"{planned.spec.name}: everything is trained already", highlight=False)
             record = read_study(database, planned.spec.name)
-            _conclude(database, record, home, console)
+            _conclude(database, record, artifacts, home, console)
+            if stop.is_set():
+                left = sum(point.state in OPEN_STATES for point in record.points)
+                console.print(f"stopped: {count_text(left, 'point')} left; the same command goes on", highlight=False)
         finally:
             database.close()
     states = [point.state for point in record.points]
-    remaining = sum(state in ("waiting", "running") for state in states)
+    remaining = sum(state in OPEN_STATES for state in states)
     return RunEnd(states.count("failed"), remaining, stop.is_set(), refusals)
 
 
@@ -101,8 +107,8 @@ def _plan(database: Database, spec: StudySpec, options: RunOptions, home: Home, 
     done = sum(point.state == "complete" for point in record.points)
     recipe, images_in_all = planned.spec.recipe, sum(map(sum, facts.counts.values()))
     console.print(
-        f"study {planned.spec.name} {what}: {len(record.points)} points, {done} of them trained, "
-        f"{recipe.epochs} epochs each; {recipe.model} on {images_in_all} images of {len(facts.class_names)} classes",
+        f"study {planned.spec.name} {what}: {count_text(len(record.points), 'point')}, {done} trained, "
+        f"{count_text(recipe.epochs, 'epoch')} each; {recipe.model} on {images_in_all} images of {len(facts.class_names)} classes",
         highlight=False,
         soft_wrap=True,
     )
@@ -146,9 +152,8 @@ def _train(
         worker_command(planned.spec.name, _worker_flags(options, devices[number % len(devices)]))
         for number in range(count)
     ]
-    where = f"{count} workers" if count > 1 else "1 worker"
-    threads = planned.spec.recipe.threads
-    console.print(f"{where} on {', '.join(devices)}, {threads} thread{'s' * (threads > 1)} each", highlight=False)
+    threads = count_text(planned.spec.recipe.threads, "thread")
+    console.print(f"{count_text(count, 'worker')} on {', '.join(devices)}, {threads} each", highlight=False)
     supervisor = LocalWorkers(database, planned.study_id, commands, home.environment(), home.root / "logs")
     with ProgressDisplay(database, planned.spec.name, console) as display:
         supervisor.run(stop, display.tick)
@@ -161,7 +166,7 @@ def _worker_flags(options: RunOptions, device: str) -> list[str]:
     return flags + (["--allow-versions"] if options.allow_versions else [])
 
 
-def _conclude(database: Database, record: StudyRecord, home: Home, console: Console) -> None:
+def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, home: Home, console: Console) -> None:
     """Say what came out, and where to read more."""
     from study.reporting.files import write_reports
 
@@ -189,6 +194,10 @@ def _conclude(database: Database, record: StudyRecord, home: Home, console: Cons
         console.print("  (mean macro F1 in percent ± average deviation)", highlight=False)
         report = write_reports(database, (record.name,), home.reports)[0]
         console.print(f"report:   {report}", highlight=False, soft_wrap=True)
+        kept = next((point.weights for point in record.points if point.weights and point.trial_number == trial), None)
+        if kept is not None:
+            where = artifacts.local_path(kept) or f"{artifacts.location}/{kept}"
+            console.print(f"weights:  {where} (safetensors, of trial {trial})", highlight=False, soft_wrap=True)
     console.print(f"database: {show_url(database.url)}", highlight=False, soft_wrap=True)
     failed = [point for point in record.points if point.state == "failed"]
     for point in failed[:5]:
@@ -232,5 +241,5 @@ def refuse_if_idle(end: RunEnd) -> None:
     """
     if end.refusals and end.remaining and not end.interrupted:
         raise StudyError(
-            f"{end.remaining} points remain, since workers refused: {'; '.join(dict.fromkeys(end.refusals))}"
+            f"{count_text(end.remaining, 'point')} left, since workers refused: {'; '.join(dict.fromkeys(end.refusals))}"
         )

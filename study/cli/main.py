@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 def lmf() -> None:
     """Tune and compare the LMF loss on imbalanced medical images.
 
-    `lmf demo` shows it all in two minutes; `lmf run DATASET --data DIR` does it for your data. Exit codes: 0 done,
+    `lmf demo` shows it all in a few minutes; `lmf run DATASET --data DIR` does it for your data. Exit codes: 0 done,
     1 ended but points failed, 2 the request was wrong, 3 interrupted and points remain.
     """
 

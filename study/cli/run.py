@@ -33,9 +33,8 @@ def demo_command(**flags: object) -> int:
 
 
 def _run(dataset: str, flags: dict[str, object]) -> int:
-    from rich.console import Console
-
     from study.home import find_home
+    from study.progress import make_console
     from study.running import refuse_if_idle, run_study
     from study.spec_input import build_study
     from trainer.data.catalog import dataset_title
@@ -43,7 +42,7 @@ def _run(dataset: str, flags: dict[str, object]) -> int:
     logging.basicConfig(level=logging.WARNING, format="lmf: %(message)s")
     spec, options = build_study(dataset, flags, resolve_model=_model_name, find_title=dataset_title)
     home = find_home(options.storage)
-    console = Console()
+    console = make_console()
     if options.dry_run:
         from study.estimate import print_estimate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,14 +30,15 @@ def status_command(studies: tuple[str, ...], as_json: bool, watch: bool, storage
         if as_json:
             print_json(status_document(database, studies))
             return
-        from rich.console import Console
         from rich.live import Live
 
-        console = Console()
+        from study.progress import make_console
+
+        console = make_console()
         if not watch:
             console.print(_view(database, studies))
             return
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
                 live.update(_view(database, studies), refresh=True)
                 time.sleep(WATCH_SECONDS)
@@ -104,14 +106,14 @@ def _view(database: Database, studies: tuple[str, ...]) -> Any:
     from rich.text import Text
 
     from storage.queries import read_study, read_workers
-    from study.progress import StudyProgress, study_table, worker_table
+    from study.progress import StudyProgress, study_table, worker_table, workers_to_show
 
     names = choose_studies(database, studies)
     if not names:
         return Text("no studies yet; `lmf run` or `lmf demo` makes one")
     records = [read_study(database, name) for name in names]
     parts: list[Any] = [study_table([StudyProgress.of(record) for record in records])]
-    workers = [worker for worker in read_workers(database) if worker.state in ("training", "idle", "lost")]
+    workers = workers_to_show(read_workers(database))
     if studies:
         workers = [worker for worker in workers if worker.study in names]
     if workers:

@@ -57,6 +57,8 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
         return
     import yaml
 
+    from study.progress import count_text
+
     counts = {
         class_name: {part: record.counts[part][index] for part in ("train", "val", "test")}
         for index, class_name in enumerate(record.class_names)
@@ -76,7 +78,7 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
         score = "" if point.scores is None else f", validation macro F1 {100 * point.scores['val']['macro_f1']:.2f} %"
         why = "" if point.message is None else f", {point.message}"
         click.echo(
-            f"  trial {point.trial_number} ({point.key}): {point.state}, {point.attempts} attempts "
+            f"  trial {point.trial_number} ({point.key}): {point.state}, {count_text(point.attempts, 'attempt')} "
             f"({point.lost_attempts} lost), epoch {point.last_epoch}{score}{why}"
         )
 
@@ -89,6 +91,7 @@ def retry_command(name: str, storage: str | None) -> None:
     from storage.planning import retry_failed
     from storage.queries import read_study
     from storage.trials import TrialMirror
+    from study.progress import count_text
 
     _, database = open_existing(storage)
     try:
@@ -101,7 +104,9 @@ def retry_command(name: str, storage: str | None) -> None:
             mirror.close()
     finally:
         database.close()
-    click.echo(f"{name}: {count} failed points wait again" if count else f"{name}: no point has failed")
+    click.echo(
+        f"{name}: {count_text(count, 'failed point')} to be trained again" if count else f"{name}: no point failed"
+    )
 
 
 @study_command.command("delete")

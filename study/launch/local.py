@@ -16,6 +16,7 @@ from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
 from storage.ledger import Ledger
 from storage.workers import Workers
+from study.lease_keeper import SUPERVISOR_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class LocalWorkers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, SUPERVISOR_VARIABLE: str(os.getpid())},
                 start_new_session=True,
             )
 

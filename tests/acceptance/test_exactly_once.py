@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lmf_testing.checks import check_complete, check_disk, kill_if_allowed
-from lmf_testing.light import EPOCHS, STUDY, light_score, plan_light, start_light_worker
+from lmf_testing.light import EPOCHS, STUDY, light_score, plan_light, start_light_worker, wait
 
 from storage.artifacts import Artifacts
 from storage.database import Database
@@ -41,7 +41,7 @@ def test_eight_workers_train_each_point_once(storage_url: str, tmp_path: Path) -
     database = Database.open(storage_url)
     plan_light(database, POINTS)
     workers = [start_light_worker(storage_url, tmp_path) for _ in range(WORKERS)]
-    assert [worker.wait(240) for worker in workers] == [0] * WORKERS, (tmp_path / "workers.log").read_text()[-3000:]
+    assert [wait(worker, 240) for worker in workers] == [0] * WORKERS, (tmp_path / "workers.log").read_text()[-3000:]
     record = check_light(database, tmp_path, POINTS)
     assert {point.attempts for point in record.points} == {1}
     trained = lines(tmp_path / "trained.txt")
@@ -64,14 +64,14 @@ def test_thirty_random_kills_lose_and_repeat_nothing(storage_url: str, tmp_path:
         victim = chance.randrange(WORKERS)
         # A worker is killed only once it works, and the last points are kept until all kills are done.
         pid = workers[victim].pid
-        if kills < KILLS and workers[victim].poll() is None and kill_if_allowed(database, STUDY, pid):
-            workers[victim].wait()
+        if kills < KILLS and workers[victim].is_alive() and pid and kill_if_allowed(database, STUDY, pid):
+            workers[victim].join()
             kills += 1
         for number, worker in enumerate(workers):
-            if worker.poll() is not None and worker.returncode != 0:
+            if not worker.is_alive() and worker.exitcode != 0:
                 Workers(database).release_dead()
                 workers[number] = start_light_worker(storage_url, tmp_path)
-    assert [worker.wait(60) for worker in workers] == [0] * WORKERS
+    assert [wait(worker, 60) for worker in workers] == [0] * WORKERS
     assert kills == KILLS
     record = check_light(database, tmp_path, POINTS)
     assert sum(point.lost_attempts for point in record.points) == kills
@@ -87,11 +87,11 @@ def test_a_kill_after_each_step_heals(storage_url: str, tmp_path: Path, step: st
     plan_light(database, 3)
     fault = {"LMF_FAULT": step, "LMF_FAULT_ONCE": str(tmp_path / "died")}
     first = start_light_worker(storage_url, tmp_path, fault)
-    assert first.wait(60) == -signal.SIGKILL, "the worker dies at the step"
+    assert wait(first, 60) == -signal.SIGKILL, "the worker dies at the step"
     assert (tmp_path / "died").exists()
     assert len(Workers(database).release_dead()) == 1
     second = start_light_worker(storage_url, tmp_path, fault)
-    assert second.wait(60) == 0, (tmp_path / "workers.log").read_text()[-3000:]
+    assert wait(second, 60) == 0, (tmp_path / "workers.log").read_text()[-3000:]
     record = check_light(database, tmp_path, 3)
     assert sum(point.lost_attempts for point in record.points) == (0 if step == "closed" else 1)
     trained = lines(tmp_path / "trained.txt")

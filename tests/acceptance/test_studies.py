@@ -255,7 +255,7 @@ def test_a_point_that_diverges_fails_with_its_reason_and_can_be_retried(tmp_path
     document = status(home)["studies"][0]
     assert (document["failed"], document["attempts"]) == (1, 2)
     retried = run_lmf(home, "study", "retry", STUDY)
-    assert "1 failed points wait again" in retried.out
+    assert "1 failed point to be trained again" in retried.out
     assert status(home)["studies"][0]["waiting"] == 1
     worked = run_lmf(home, "worker", STUDY)
     assert worked.code == 1, worked.err

@@ -1,24 +1,24 @@
-"""A study of near-zero work, and a worker process for it that never loads torch.
+"""A study of near-zero work, and worker processes for it.
 
-Run as `python -m lmf_testing.light URL FOLDER`: works on the study `light` until no point is left. Every training is
-noted as a line in FOLDER/trained.txt, every epoch in FOLDER/epochs.txt.
+Every training is noted as a line in trained.txt, every epoch in epochs.txt.
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.ledger import EpochFigures, Lease, Ledger
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
+from storage.queries import read_study
 from storage.trials import TrialMirror
 from study.attempt import Bench, LeaseGone, Progress, Scored, Stopped
 from study.worker import WorkerOptions, serve, stop_on_signals
@@ -26,7 +26,6 @@ from study.worker import WorkerOptions, serve, stop_on_signals
 STUDY = "light"
 EPOCHS = 2
 FACTS = DatasetFacts("light", "f" * 64, "s" * 64, ("a", "b"), {"train": (8, 4), "val": (2, 1), "test": (2, 1)})
-SUPPORT = Path(__file__).parents[1]
 
 
 def plan_light(database: Database, points: int, study: str = STUDY) -> int:
@@ -108,31 +107,33 @@ def open_bench(database: Database, folder: Path, stop: threading.Event, **change
 
 def start_light_worker(
     url: str, folder: Path, environment: Mapping[str, str] | None = None, lease_seconds: float = 60.0
-) -> subprocess.Popen[bytes]:
-    """Start a worker process of the light study; the URL goes by environment."""
-    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    with (folder / "workers.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "lmf_testing.light", str(folder), str(lease_seconds)],
-            env={**os.environ, "PYTHONPATH": path, "LMF_STORAGE": url, **(environment or {})},
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-        )
+) -> ForkServerProcess:
+    """Start a worker process of the light study, forked from one that has imported what it needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lmf_testing.light", "study.objective"])
+    arguments = (url, str(folder), dict(environment or {}), lease_seconds)
+    process = context.Process(target=work_light, args=arguments)
+    process.start()
+    return process
 
 
-def main() -> None:
-    """Work on the light study until no point is left."""
+def work_light(url: str, folder: str, environment: Mapping[str, str], lease_seconds: float) -> None:
+    """What a worker process does: work on the light study until no point is left."""
+    # Whatever the workers say goes to a file, and not among the lines of the test runner.
+    log = os.open(Path(folder) / "workers.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO)
-    folder, lease_seconds = Path(sys.argv[1]), float(sys.argv[2])
+    os.environ.update(environment)
     stop = threading.Event()
-    database = Database.open(os.environ["LMF_STORAGE"], create=False)
+    database = Database.open(url, create=False)
     with stop_on_signals(stop):
-        bench = open_bench(database, folder, stop)
-        from storage.queries import read_study
-
-        serve(bench, read_study(database, STUDY).study_id, LightObjective(folder), WorkerOptions("cpu", lease_seconds))
-    assert "torch" not in sys.modules
+        bench = open_bench(database, Path(folder), stop)
+        study_id = read_study(database, STUDY).study_id
+        serve(bench, study_id, LightObjective(Path(folder)), WorkerOptions("cpu", lease_seconds))
 
 
-if __name__ == "__main__":
-    main()
+def wait(process: ForkServerProcess, seconds: float) -> int | None:
+    """Wait for a worker's end; its exit code, or None while it runs."""
+    process.join(seconds)
+    return process.exitcode

@@ -63,7 +63,7 @@ def work_real(folder: str, url: str, lease_seconds: float) -> None:
 def worker_context() -> ForkServerContext:
     """Processes that are forked from one that has imported torch already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["study.objective"])
+    context.set_forkserver_preload(["lmf_testing.light", "study.objective"])
     return context
 
 

@@ -141,7 +141,18 @@ def test_a_write_gives_up_with_the_lease(
 def test_a_worker_stops_when_who_started_it_is_gone(
     ledger: Ledger, claim: Callable[[float], Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LMF_SUPERVISOR", str(os.getppid()))
     stop = threading.Event()
     with LeaseKeeper(ledger, claim(0.6), stop):
+        assert not stop.wait(1)
         monkeypatch.setattr(os, "getppid", lambda: 1)
         assert stop.wait(20)
+
+
+def test_a_worker_that_was_started_by_hand_outlives_its_shell(
+    ledger: Ledger, claim: Callable[[float], Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    with LeaseKeeper(ledger, claim(0.3), stop):
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert not stop.wait(1)
