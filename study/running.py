@@ -66,9 +66,9 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
     """
     stop = threading.Event()
     with stop_on_signals(stop):
-        artifacts = Artifacts.open(home.artifacts)
         database = Database.open(home.storage_url)
         try:
+            artifacts = Artifacts.open(home.artifacts)
             planned = _plan(database, spec, options, home, console)
             refusals: tuple[str, ...] = ()
             if Ledger(database).open_points(planned.study_id) and not stop.is_set():
@@ -108,7 +108,8 @@ def _plan(database: Database, spec: StudySpec, options: RunOptions, home: Home, 
     recipe, images_in_all = planned.spec.recipe, sum(map(sum, facts.counts.values()))
     console.print(
         f"study {planned.spec.name} {what}: {count_text(len(record.points), 'point')}, {done} trained, "
-        f"{count_text(recipe.epochs, 'epoch')} each; {recipe.model} on {images_in_all} images of {len(facts.class_names)} classes",
+        f"{count_text(recipe.epochs, 'epoch')} each; {recipe.model} on "
+        f"{images_in_all} images of {len(facts.class_names)} classes",
         highlight=False,
         soft_wrap=True,
     )
@@ -240,6 +241,5 @@ def refuse_if_idle(end: RunEnd) -> None:
         StudyError: points remain because workers refused.
     """
     if end.refusals and end.remaining and not end.interrupted:
-        raise StudyError(
-            f"{count_text(end.remaining, 'point')} left, since workers refused: {'; '.join(dict.fromkeys(end.refusals))}"
-        )
+        said = "; ".join(dict.fromkeys(end.refusals))
+        raise StudyError(f"{count_text(end.remaining, 'point')} left, since workers refused: {said}")
