@@ -55,14 +55,19 @@ class Outcomes:
 
     def surplus_weights(self, study_id: int, kept: int) -> list[tuple[int, str]]:
         """Weights of complete points beyond the best `kept`, as (point id, id in the artifact store)."""
+        rank = sa.func.row_number().over(order_by=(PointRow.value.desc(), PointRow.trial_number)).label("rank")
+        ranked = (
+            sa.select(PointRow.id, PointRow.weights, rank)
+            .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE)
+            .subquery()
+        )
+        surplus = (
+            sa.select(ranked.c.id, ranked.c.weights)
+            .where(ranked.c.rank > kept, ranked.c.weights.is_not(None))
+            .order_by(ranked.c.rank)
+        )
         with self.database.read() as connection:
-            rows = connection.execute(
-                sa.select(PointRow.id, PointRow.weights)
-                .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE)
-                .order_by(PointRow.value.desc(), PointRow.trial_number)
-                .offset(kept)
-            ).all()
-            return [(point_id, weights) for point_id, weights in rows if weights is not None]
+            return [(point_id, weights) for point_id, weights in connection.execute(surplus)]
 
     def forget_weights(self, point_id: int) -> None:
         """Note that a point's weights are no longer kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # What a point's `state` says; `waiting` and `running` are open, the others final.
@@ -77,7 +77,16 @@ class PointRow(Base):
     __tablename__ = "lmf_points"
     __table_args__ = (
         UniqueConstraint("study_id", "key", name="uq_lmf_points_key"),
-        Index("ix_lmf_points_queue", "study_id", "state", "position"),
+        # Only points with a trial can be claimed. That the index says so, and not only the query, keeps PostgreSQL from
+        # reading the whole table where its statistics date from before the planner gave the points their trials.
+        Index(
+            "ix_lmf_points_queue",
+            "study_id",
+            "state",
+            "position",
+            sqlite_where=text("trial_id IS NOT NULL"),
+            postgresql_where=text("trial_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -56,8 +56,8 @@ def open_optuna_storage(database: Database, *, create: bool = False) -> RDBStora
         if is_sqlite
         else {"connect_timeout": CONNECT_SECONDS},
     }
-    # Optuna fills `{SCHEMA_VERSION}` in URLs, so braces of a password are doubled.
-    url = database.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    # Rendered, a URL has no braces, which Optuna would take for its `{SCHEMA_VERSION}`.
+    url = database.url.render_as_string(hide_password=False)
     with _optuna_errors(database):
         storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=not create)
         found, expected = storage.get_current_version(), storage.get_head_version()

@@ -183,14 +183,14 @@ def training_begun(home: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def long_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Scores of two points of 6 epochs that nobody disturbed."""
+    """Scores of four points of 12 epochs that nobody disturbed."""
     folder = tmp_path_factory.mktemp("long") / "home"
     ran = run_lmf(folder, "run", "digits-lt", *LONG)
     assert ran.code == 0, ran.err
     return {point.key: point.scores for point in read(folder).points}
 
 
-LONG = ("--settings", "beta", "--grid", "0.5,2.0", "--workers", "2", "--epochs", "6", "--threads", "1")
+LONG = ("--settings", "beta", "--grid", "0.5,1.0,1.5,2.0", "--workers", "2", "--epochs", "12", "--threads", "1")
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -248,20 +248,21 @@ def test_a_killed_worker_is_replaced_and_a_killed_run_leaves_nothing_behind(
 
 def test_a_point_that_diverges_fails_with_its_reason_and_can_be_retried(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    bad = ("--settings", "joint", "--grid", "1.0", "--workers", "1", *SHORT, "--lr", "10", "--weight-decay", "10")
-    ran = run_lmf(home, "run", "digits-lt", *bad, "--scale", "1000", "--max-margin", "100", "--precision", "fp16")
+    one = ("--settings", "joint", "--grid", "1.0", "--workers", "1", "--study", "hot", *SHORT)
+    hot = ("--model", "test_nfnet", "--precision", "fp16", "--lr", "10", "--epochs", "3")
+    ran = run_lmf(home, "run", "digits-lt", *one, *hot)
     assert ran.code == 1, (ran.out, ran.err)
     assert "learning rate" in ran.out
     document = status(home)["studies"][0]
     assert (document["failed"], document["attempts"]) == (1, 2)
-    retried = run_lmf(home, "study", "retry", STUDY)
+    retried = run_lmf(home, "study", "retry", "hot")
     assert "1 failed point to be trained again" in retried.out
     assert status(home)["studies"][0]["waiting"] == 1
-    worked = run_lmf(home, "worker", STUDY)
+    worked = run_lmf(home, "worker", "hot")
     assert worked.code == 1, worked.err
     database = Database.open(f"sqlite:///{home / 'lmf.db'}", create=False)
     mirror = TrialMirror.open(database)
-    trials = optuna.load_study(study_name=STUDY, storage=mirror.storage).get_trials()
+    trials = optuna.load_study(study_name="hot", storage=mirror.storage).get_trials()
     mirror.close()
     database.close()
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]

@@ -97,7 +97,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("study_id", "key", name="uq_lmf_points_key"),
     )
-    op.create_index("ix_lmf_points_queue", "lmf_points", ["study_id", "state", "position"], unique=False)
+    op.create_index(
+        "ix_lmf_points_queue",
+        "lmf_points",
+        ["study_id", "state", "position"],
+        unique=False,
+        sqlite_where=sa.text("trial_id IS NOT NULL"),
+        postgresql_where=sa.text("trial_id IS NOT NULL"),
+    )
     op.create_index(op.f("ix_lmf_points_worker_id"), "lmf_points", ["worker_id"], unique=False)
     op.create_table(
         "lmf_attempts",

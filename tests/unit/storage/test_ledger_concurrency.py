@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from storage.errors import LeaseLostError
 from storage.ledger import Ledger
+from storage.planning import delete_study
 from storage.queries import read_attempts
 from storage.schema import AttemptRow, PointRow
 
@@ -104,7 +105,7 @@ def test_a_claim_passes_over_a_point_that_another_transaction_holds(prepared_pos
     assert lab.claim(study_id).key == "p0"
 
 
-@pytest.mark.parametrize("end", ["release", "fail", "close"])
+@pytest.mark.parametrize("end", ["release", "fail", "close", "delete"])
 def test_a_late_end_and_a_takeover_do_not_wait_for_each_other(prepared_postgres, make_lab, end):
     """Both lock the point first, so that the later one waits, instead of both holding what the other needs."""
     lab = make_lab(prepared_postgres)
@@ -113,7 +114,14 @@ def test_a_late_end_and_a_takeover_do_not_wait_for_each_other(prepared_postgres,
     if end == "close":
         lab.ledger.finish(lease, 0.5, {"val": {}}, [], None)
     late = Ledger(lab.another())
-    do = {"release": late.release, "fail": lambda lease: late.fail(lease, "NaN loss", 2), "close": late.close}[end]
+    do = {
+        "release": late.release,
+        "fail": lambda lease: late.fail(lease, "NaN loss", 2),
+        "close": late.close,
+        "delete": lambda lease: delete_study(late.database, lab.another_mirror(), STUDY),
+    }[end]
+    if end == "delete":
+        lab.expire(lease)
     lost = []
 
     def come_late():
@@ -137,8 +145,8 @@ def test_a_late_end_and_a_takeover_do_not_wait_for_each_other(prepared_postgres,
         assert blocked
         connection.execute(sa.update(AttemptRow).where(AttemptRow.id == lease.attempt_id).values(end="lost"))
     thread.join()
-    assert len(lost) == 1
-    assert [attempt.end for attempt in read_attempts(lab.database, STUDY)] == ["lost"]
+    assert len(lost) == (end != "delete")
+    assert [attempt.end for attempt in read_attempts(lab.database, STUDY)] == ([] if end == "delete" else ["lost"])
 
 
 def test_threads_of_one_process_share_its_connection(lab):
