@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -177,6 +180,19 @@ class Database:
         self.engine.dispose()
 
 
+def _use_write_ahead_log(connection: Any) -> None:
+    """Switch a SQLite file to its write-ahead log; SQLite does not wait here by itself while others do the same."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.01, 0.1))
+
+
 def parse_url(url: str) -> URL:
     """Check a SQLAlchemy URL and name the PostgreSQL driver where none is named.
 
@@ -240,7 +256,8 @@ def begin_sqlite_at_once(engine: Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _: object) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        _use_write_ahead_log(connection)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from storage.artifacts import Artifacts
 from storage.database import Database
-from storage.queries import read_attempts, read_study
+from storage.queries import WorkerRecord, read_attempts, read_study, read_workers
 from storage.trials import TrialMirror
 from trainer.config import demo_recipe
 
@@ -167,6 +167,14 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> 
         time.sleep(0.05)
 
 
+def workers_of(home: Path) -> tuple[WorkerRecord, ...]:
+    database = Database.open(f"sqlite:///{home / 'lmf.db'}", create=False)
+    try:
+        return read_workers(database)
+    finally:
+        database.close()
+
+
 def status(home: Path) -> Any:
     return run_lmf(home, "status", "--json").json if (home / "lmf.db").exists() else {"studies": [], "workers": []}
 
@@ -183,14 +191,14 @@ def training_begun(home: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def long_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Scores of four points of 12 epochs that nobody disturbed."""
+    """Scores of four points of 20 epochs that nobody disturbed."""
     folder = tmp_path_factory.mktemp("long") / "home"
     ran = run_lmf(folder, "run", "digits-lt", *LONG)
     assert ran.code == 0, ran.err
     return {point.key: point.scores for point in read(folder).points}
 
 
-LONG = ("--settings", "beta", "--grid", "0.5,1.0,1.5,2.0", "--workers", "2", "--epochs", "12", "--threads", "1")
+LONG = ("--settings", "beta", "--grid", "0.5,1.0,1.5,2.0", "--workers", "2", "--epochs", "20", "--threads", "1")
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -222,19 +230,18 @@ def test_a_killed_worker_is_replaced_and_a_killed_run_leaves_nothing_behind(
     home = tmp_path / "home"
     process = start_lmf(home, "run", "digits-lt", *LONG)
     wait_for(lambda: training_begun(home), "a first epoch")
-    victim = next(worker for worker in status(home)["workers"] if worker["state"] == "training")
-    os.kill(victim["pid"], signal.SIGKILL)
+    victim = next(worker.pid for worker in workers_of(home) if worker.state == "training")
+    os.kill(victim, signal.SIGKILL)
 
     def replaced() -> bool:
-        workers = status(home)["workers"]
-        states = {worker["pid"]: worker["state"] for worker in workers}
-        return states[victim["pid"]] == "lost" and len(workers) == 3
+        states = {worker.pid: worker.state for worker in workers_of(home)}
+        return states[victim] == "lost" and len(states) == 3
 
     wait_for(replaced, "another worker")
     process.kill()
     process.communicate()
     wait_for(
-        lambda: all(worker["state"] in ("stopped", "lost") for worker in status(home)["workers"]),
+        lambda: all(worker.state in ("stopped", "lost") for worker in workers_of(home)),
         "the end of workers whose run was killed",
     )
     again = run_lmf(home, "run", "digits-lt", *LONG)
