@@ -1,11 +1,11 @@
-"""Runs all benchmarks, or the named ones: `python -m benchmarks [claim] [help_time]`."""
+"""Runs all benchmarks, or the named ones: `python -m benchmarks [claim] [batches] ...`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("help_time", "claim")
+NAMES = ("help_time", "batches", "prepare", "check", "claim")
 
 
 def main() -> int:

@@ -31,6 +31,12 @@ class DatasetFacts:
         split_fingerprint: over the split (hex).
         class_names: in class-index order.
         counts: images per class for `train`, `val` and `test`.
+        parts: one letter an image in the order of image names: `r` training, `v` validation, `t` test; empty where
+            it is not told.
+        leakage: one entry for each known kind of group, the most important first: `group` names the kind, `groups`
+            counts its groups, `leaking_groups` those with images in training and in test, `leaking_val_groups` those
+            in training and in validation, `test_images` the test images, `leaking_test_images` those of them whose
+            group is in training too. Empty where nothing is known of groups.
     """
 
     title: str
@@ -38,6 +44,8 @@ class DatasetFacts:
     split_fingerprint: str
     class_names: tuple[str, ...]
     counts: Mapping[str, Sequence[int]]
+    parts: str = ""
+    leakage: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def save_study(
     """
     with database.read() as connection:
         known = connection.execute(
-            sa.select(StudyRow.id, StudyRow.optuna_study_id).where(StudyRow.name == name)
+            sa.select(StudyRow.id, StudyRow.optuna_study_id, StudyRow.dataset_id).where(StudyRow.name == name)
         ).first()
     if known is None:
         optuna_study_id = mirror.ensure_study(name)
@@ -90,11 +98,17 @@ def save_study(
         optuna_study_id = known.optuna_study_id
     mirror.describe_study(
         optuna_study_id,
-        {"lmf:dataset": facts.title, "lmf:model": model, "lmf:classes": list(facts.class_names)},
+        {
+            "lmf:dataset": facts.title,
+            "lmf:model": model,
+            "lmf:classes": list(facts.class_names),
+            **({"lmf:leakage": leakage_text(facts.leakage)} if facts.leakage or known is None else {}),
+        },
     )
     with database.begin() as connection:
         if known is not None:
             connection.execute(sa.update(StudyRow).where(StudyRow.id == known.id).values(spec=dict(spec)))
+            _complete_dataset(connection, known.dataset_id, facts)
             return int(known.id)
         row = sa.insert(StudyRow).values(
             name=name,
@@ -242,6 +256,18 @@ def delete_study(database: Database, mirror: TrialMirror, name: str) -> None:
         connection.execute(sa.delete(DatasetRow).where(DatasetRow.id.not_in(sa.select(StudyRow.dataset_id))))
 
 
+def leakage_text(leakage: Sequence[Mapping[str, Any]]) -> str:
+    """What the parts of a split share, in the few words that optuna-dashboard shows with a study."""
+    if not leakage:
+        return "nothing is known of lesions or patients"
+    return "; ".join(
+        f"{entry['group']}: {entry['leaking_groups']} of {entry['groups']} in training and in test "
+        f"({entry['leaking_test_images']} of {entry['test_images']} test images), "
+        f"{entry['leaking_val_groups']} in training and in validation"
+        for entry in leakage
+    )
+
+
 def trial_key(key: str, generation: int) -> str:
     """What a trial carries to name its point: the point's key, and which retry it is."""
     return key if generation == 1 else f"{key} retry={generation - 1}"
@@ -269,6 +295,7 @@ def _dataset_id(connection: Connection, facts: DatasetFacts) -> int:
         )
     )
     if known is not None:
+        _complete_dataset(connection, int(known), facts)
         return int(known)
     row = sa.insert(DatasetRow).values(
         title=facts.title,
@@ -276,5 +303,22 @@ def _dataset_id(connection: Connection, facts: DatasetFacts) -> int:
         split_fingerprint=facts.split_fingerprint,
         class_names=list(facts.class_names),
         counts={split: [int(count) for count in counts] for split, counts in facts.counts.items()},
+        parts=facts.parts or None,
+        leakage=[dict(entry) for entry in facts.leakage],
     )
     return int(connection.execute(row.returning(DatasetRow.id)).scalar_one())
+
+
+def _complete_dataset(connection: Connection, dataset_id: int, facts: DatasetFacts) -> None:
+    """Write what a stored dataset lacks; of what its parts share, the newest counts."""
+    stored = connection.execute(
+        sa.select(DatasetRow.parts, DatasetRow.leakage).where(DatasetRow.id == dataset_id)
+    ).one()
+    values: dict[str, Any] = {}
+    if facts.parts and not stored.parts:
+        values["parts"] = facts.parts
+    leakage = [dict(entry) for entry in facts.leakage]
+    if leakage and leakage != stored.leakage:
+        values["leakage"] = leakage
+    if values:
+        connection.execute(sa.update(DatasetRow).where(DatasetRow.id == dataset_id).values(values))

@@ -97,7 +97,10 @@ class WorkerRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study with all its points in the order in which they were planned."""
+    """A study with all its points in the order in which they were planned.
+
+    `leakage` is as in `storage.planning.DatasetFacts`: an entry for each known kind of group, or none.
+    """
 
     study_id: int
     name: str
@@ -110,6 +113,7 @@ class StudyRecord:
     split_fingerprint: str
     created_at: float
     points: tuple[PointRecord, ...]
+    leakage: tuple[dict[str, Any], ...] = ()
 
 
 def list_studies(database: Database) -> tuple[str, ...]:
@@ -140,6 +144,7 @@ def read_study(database: Database, name: str) -> StudyRecord:
                 DatasetRow.split_fingerprint,
                 DatasetRow.class_names,
                 DatasetRow.counts,
+                DatasetRow.leakage,
             )
             .join(DatasetRow, DatasetRow.id == StudyRow.dataset_id)
             .where(StudyRow.name == name)
@@ -202,7 +207,28 @@ def read_study(database: Database, name: str) -> StudyRecord:
         split_fingerprint=study.split_fingerprint,
         created_at=study.created_at,
         points=points,
+        leakage=tuple(study.leakage or ()),
     )
+
+
+def read_parts(database: Database, name: str) -> str:
+    """The part of each of a study's images, as one letter an image in the order of image names.
+
+    Returns:
+        `r` for training, `v` for validation, `t` for test; the empty string where an older lmf planned the study.
+
+    Raises:
+        StorageError: there is no such study.
+    """
+    with database.read() as connection:
+        row = connection.execute(
+            sa.select(DatasetRow.parts)
+            .join(StudyRow, StudyRow.dataset_id == DatasetRow.id)
+            .where(StudyRow.name == name)
+        ).first()
+    if row is None:
+        raise StorageError(f"no study named {name}")
+    return row.parts or ""
 
 
 def read_epochs(database: Database, study: str) -> tuple[EpochRecord, ...]:

@@ -24,7 +24,10 @@ class Base(DeclarativeBase):
 
 
 class DatasetRow(Base):
-    """A dataset as it was split: its images by fingerprint, its classes and their counts per split."""
+    """A dataset as it was split: its images by fingerprint, its classes and their counts per split.
+
+    `parts` has a letter for each image, `leakage` what the parts share; both are NULL where an older lmf planned.
+    """
 
     __tablename__ = "lmf_datasets"
     __table_args__ = (UniqueConstraint("fingerprint", "split_fingerprint", name="uq_lmf_datasets_fingerprints"),)
@@ -35,6 +38,8 @@ class DatasetRow(Base):
     split_fingerprint: Mapped[str] = mapped_column(String(64))
     class_names: Mapped[list[str]]
     counts: Mapped[dict[str, Any]]
+    parts: Mapped[str | None] = mapped_column(Text)
+    leakage: Mapped[list[dict[str, Any]] | None]
 
 
 class StudyRow(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from study.errors import StudyError
-from study.plan import available_cores
+from study.images import available_cores
 
 MEMORY_PER_WORKER = 2 * 2**30
 MOST_CPU_WORKERS = 8

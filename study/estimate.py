@@ -10,7 +10,8 @@ from storage.database import Database
 from storage.errors import NoDatabaseError
 from study.devices import default_threads, default_workers, list_devices
 from study.home import Home
-from study.plan import compare_with_stored, find_dataset, is_planned, make_split, split_counts
+from study.images import find_images, split_counts
+from study.plan import compare_with_stored, is_planned
 from study.progress import count_text, duration_text
 from study.run_options import RunOptions
 from study.spec import StudySpec, points
@@ -60,8 +61,7 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
 
     from trainer.probe import measure_cost
 
-    dataset = find_dataset(spec)
-    split = make_split(dataset.labels, dataset.groups, dataset.class_names, spec.split_seed)
+    dataset, split = find_images(spec)
     counts = {name: sum(part) for name, part in split_counts(dataset.labels, split, len(dataset.class_names)).items()}
     devices = list_devices(options.device)
     workers = options.workers or default_workers(devices)

@@ -19,7 +19,8 @@ def export_document(studies: Iterable[StudyRecord]) -> dict[str, Any]:
     """What `lmf export` gives; scores are fractions.
 
     `best` is None while no point is complete. `settings` has the settings that the study has; `points` in it is the
-    number of (α, β) that its means are over, and the means are None where that is 0.
+    number of (α, β) that its means are over, and the means are None where that is 0. `leakage` has
+    an entry for each known kind of group, as in `storage.planning.DatasetFacts`, and none where none is known.
 
     Args:
         studies: the studies, in the order in which they are to stand.
@@ -50,6 +51,7 @@ def _study(summary: StudySummary) -> dict[str, Any]:
         "model": study.model,
         "best": _best(summary),
         "settings": {setting.name: _setting(setting) for setting in summary.settings},
+        "leakage": [dict(entry) for entry in study.leakage],
     }
 
 

@@ -32,16 +32,17 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
     """Compare a stored study with what is asked under its name.
 
     Settings, grid values and seeds that are new extend the study; what it has stays. Everything else in the
-    description must be the same, except where the data and the weights lie: whether the images are the same is
-    told by their fingerprint, and whether the weights are by their hash. What nobody asked for
+    description must be the same, except where data, split file and weights lie: whether images and split are the
+    same is told by their fingerprints, and whether the weights are by their hash. What nobody asked for
     (`StudySpec.unasked`) is taken from the stored study.
     """
     recipe = _continued_recipe(stored.recipe, asked)
     refusals = stored.recipe.differences(recipe)
     for name, before, now in (
         ("dataset", stored.title, asked.title),
-        ("split_seed", stored.split_seed, asked.split_seed),
+        ("split_seed", _split_text(stored), _split_text(asked)),
         ("group", stored.group or "none", asked.group or "none"),
+        ("drop_empty", stored.drop_empty, asked.drop_empty),
     ):
         if before != now:
             refusals.append(f"{name}: {before} stored, {now} asked")
@@ -58,6 +59,7 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
         stored,
         dataset=asked.dataset,
         data=asked.data or stored.data,
+        split_file=asked.split_file,
         recipe=replace(stored.recipe, weights=recipe.weights),
         settings=tuple(name for name in SETTINGS if name in (*stored.settings, *more_settings)),
         grid=tuple(sorted((*stored.grid, *more_values))),
@@ -71,6 +73,12 @@ def _continued_recipe(stored: Recipe, asked: StudySpec) -> Recipe:
     """The asked recipe with the stored values of what nobody asked for."""
     kept = {name: getattr(stored, name) for name in MACHINE_FIGURES if name in asked.unasked}
     return replace(asked.recipe, **kept)
+
+
+def _split_text(spec: StudySpec) -> str:
+    if spec.split_seed is not None:
+        return str(spec.split_seed)
+    return "file" if spec.split_file else "published"
 
 
 def _new(asked: Sequence[Value], stored: Sequence[Value]) -> list[Value]:

@@ -17,7 +17,8 @@ from storage.ledger import EpochFigures, Lease
 from storage.queries import StudyRecord
 from study.attempt import LeaseGone, Progress, Scored, Stopped
 from study.home import Home
-from study.plan import load_planned_images, stored_spec
+from study.images import load_planned_images
+from study.plan import stored_spec
 from trainer.config import Recipe, TrialConfig
 from trainer.data.cache import Prepared
 from trainer.data.splits import Split
@@ -104,11 +105,12 @@ class TrainingObjective:
         return Scored(float(scores["val"][self.recipe.select]), scores, (predictions, document), weights)
 
 
-def open_objective(record: StudyRecord, home: Home, device: str) -> TrainingObjective:
+def open_objective(record: StudyRecord, parts: str, home: Home, device: str) -> TrainingObjective:
     """The objective of a planned study in this process, whose threads it sets.
 
     Args:
         record: the study.
+        parts: its split, as it is stored.
         home: where decoded images are.
         device: `cpu` or `cuda:N`.
 
@@ -118,7 +120,7 @@ def open_objective(record: StudyRecord, home: Home, device: str) -> TrainingObje
     """
     spec = stored_spec(record.spec)
     set_up_process(spec.recipe)
-    images = load_planned_images(record, spec, home)
+    images = load_planned_images(record, parts, spec, home)
     return TrainingObjective(spec.recipe, images.prepared, images.split, torch.device(device))
 
 

@@ -1,54 +1,19 @@
-"""From a study's description to its images, its split and its planned points."""
+"""From a study's description to its planned points."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storage.database import Database
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
-from storage.queries import StudyRecord, find_spec, list_studies, read_study
+from storage.queries import find_spec, list_studies, read_study
 from storage.trials import TrialMirror
 from study.errors import StudyError
 from study.extension import Comparison, compare
-from study.home import Home
+from study.images import data_differences
 from study.spec import StudySpec, points
-from trainer.data.cache import Prepared, open_prepared, prepare
-from trainer.data.catalog import open_dataset
-from trainer.data.fingerprint import content_fingerprint
-from trainer.data.splits import Split, class_counts, grouped_split, split_fingerprint, stratified_split
-
-if TYPE_CHECKING:
-    from trainer.data.dataset import ImageDataset
-
-Report = Callable[[str, int, int], None]
-"""Told of slow work: what is done, how much of it, and of how much."""
-
-
-@dataclass(frozen=True, eq=False)
-class StudyImages:
-    """A study's decoded images and their split."""
-
-    prepared: Prepared
-    split: Split
-
-    @property
-    def split_fingerprint(self) -> str:
-        """The split as one digest (hex)."""
-        return split_fingerprint(self.split, self.prepared.image_names)
-
-    def facts(self, title: str) -> DatasetFacts:
-        """What the database keeps of them."""
-        classes = self.prepared.class_names
-        return DatasetFacts(
-            title=title,
-            fingerprint=self.prepared.fingerprint,
-            split_fingerprint=self.split_fingerprint,
-            class_names=classes,
-            counts=split_counts(self.prepared.labels, self.split, len(classes)),
-        )
 
 
 @dataclass(frozen=True)
@@ -68,93 +33,6 @@ class PlannedStudy:
     is_new: bool
     added: int
     additions: tuple[str, ...]
-
-
-def make_split(labels: Any, groups: tuple[str, ...] | None, class_names: tuple[str, ...], seed: int) -> Split:
-    """The split of a study: by groups where it has them, else image by image.
-
-    Raises:
-        DataError: a class is too small to be in every part.
-    """
-    if groups is None:
-        return stratified_split(labels, len(class_names), seed, class_names=class_names)
-    return grouped_split(labels, groups, len(class_names), seed, class_names=class_names)
-
-
-def split_counts(labels: Any, split: Split, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Images per class of each part of a split."""
-    parts = {"train": split.train, "val": split.val, "test": split.test}
-    return {name: class_counts(labels, part, num_classes) for name, part in parts.items()}
-
-
-def find_dataset(spec: StudySpec) -> ImageDataset:
-    """The dataset of a study, its images not yet read.
-
-    Raises:
-        DataError: it cannot be found or used.
-    """
-    return open_dataset(spec.dataset, spec.data, group=spec.group)
-
-
-def load_images(spec: StudySpec, home: Home, report: Report | None = None) -> StudyImages:
-    """Read, check and decode the images of a study, or open what was decoded before.
-
-    Raises:
-        DataError: images or labels cannot be used, or the cache cannot be written.
-    """
-    dataset = find_dataset(spec)
-    make_split(dataset.labels, dataset.groups, dataset.class_names, spec.split_seed)
-    workers = available_cores()
-    told = report or (lambda what, done, total: None)
-    fingerprint = content_fingerprint(
-        dataset, workers=workers, progress=lambda done, total: told("reading images", done, total)
-    )
-    prepared = prepare(
-        dataset,
-        spec.recipe.image_size,
-        home.cache,
-        fingerprint=fingerprint,
-        workers=workers,
-        progress=lambda done, total: told("decoding images", done, total),
-    )
-    return StudyImages(prepared, make_split(prepared.labels, prepared.groups, prepared.class_names, spec.split_seed))
-
-
-def load_planned_images(record: StudyRecord, spec: StudySpec, home: Home) -> StudyImages:
-    """The images of a planned study, for a worker: from the cache where it has them, else from the data.
-
-    Raises:
-        StudyError: the images here are not those that the study was planned with.
-        DataError: images cannot be used.
-    """
-    prepared = open_prepared(home.cache, record.fingerprint, spec.recipe.image_size)
-    if prepared is None:
-        images = load_images(spec, home)
-    else:
-        split = make_split(prepared.labels, prepared.groups, prepared.class_names, spec.split_seed)
-        images = StudyImages(prepared, split)
-    differences = data_differences(record, images.facts(spec.title))
-    if differences:
-        raise StudyError(f"study {record.name} was planned with other data: {'; '.join(differences)}")
-    return images
-
-
-def data_differences(stored: StudyRecord, found: DatasetFacts) -> list[str]:
-    """What differs between the data of a planned study and the data that were found."""
-    if stored.fingerprint == found.fingerprint:
-        if stored.split_fingerprint == found.split_fingerprint:
-            return []
-        return ["the same images are split in another way"]
-    before, now = _totals(stored.class_names, stored.counts), _totals(found.class_names, found.counts)
-    lines = [
-        f"{name}: {before.get(name, 0)} images stored, {now.get(name, 0)} found"
-        for name in sorted({*before, *now})
-        if before.get(name, 0) != now.get(name, 0)
-    ]
-    return lines or [
-        "images, names or labels have changed, while the number of images in each class has not "
-        f"(fingerprint {stored.fingerprint[:12]} stored, {found.fingerprint[:12]} found)"
-    ]
 
 
 def compare_with_stored(database: Database, asked: StudySpec, facts: DatasetFacts | None = None) -> Comparison | None:
@@ -224,15 +102,3 @@ def stored_spec(document: Mapping[str, Any]) -> StudySpec:
 def is_planned(database: Database, name: str) -> bool:
     """Whether a study of this name is stored."""
     return name in list_studies(database)
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
-def _totals(class_names: tuple[str, ...], counts: Mapping[str, Any]) -> dict[str, int]:
-    return {name: sum(int(part[index]) for part in counts.values()) for index, name in enumerate(class_names)}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from storage.artifacts import Artifacts
 from storage.database import Database, show_url
@@ -19,9 +17,11 @@ from storage.workers import Workers
 from study.devices import default_threads, default_workers, list_devices
 from study.errors import StudyError
 from study.home import Home
+from study.images import load_images
 from study.launch.local import LocalWorkers, worker_command
-from study.plan import PlannedStudy, compare_with_stored, load_images, plan_study
-from study.progress import ProgressDisplay, count_text, duration_text
+from study.plan import PlannedStudy, compare_with_stored, plan_study
+from study.progress import ProgressDisplay, count_text, duration_text, progress_bars
+from study.reporting.leakage import has_leaks, leakage_notice, leakage_sentence
 from study.reporting.statistics import summarize
 from study.run_options import RunOptions
 from study.spec import StudySpec
@@ -92,9 +92,8 @@ def _plan(database: Database, spec: StudySpec, options: RunOptions, home: Home, 
     stored = compare_with_stored(database, spec)
     if stored is None:
         spec = spec.with_machine_figures(threads=default_threads(_count_workers(options)))
-    with _ProgressBar(console) as report:
-        images = load_images(spec, home, report)
-    facts = images.facts(spec.title)
+    with progress_bars(console) as report:
+        facts = load_images(spec, home, report)
     if stored is None:
         _check_model(spec, len(facts.class_names))
     mirror = TrialMirror.open(database)
@@ -113,6 +112,8 @@ def _plan(database: Database, spec: StudySpec, options: RunOptions, home: Home, 
         highlight=False,
         soft_wrap=True,
     )
+    if has_leaks(facts.leakage):
+        console.print(leakage_sentence(facts.leakage), highlight=False, soft_wrap=True, markup=False)
     return planned
 
 
@@ -193,6 +194,9 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
                 soft_wrap=True,
             )
         console.print("  (mean macro F1 in percent ± average deviation)", highlight=False)
+        notice = leakage_notice(record.leakage)
+        if notice is not None:
+            console.print(f"  {notice}", highlight=False, soft_wrap=True, markup=False)
         report = write_reports(database, (record.name,), home.reports)[0]
         console.print(f"report:   {report}", highlight=False, soft_wrap=True)
         kept = next((point.weights for point in record.points if point.weights and point.trial_number == trial), None)
@@ -211,27 +215,6 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
-
-
-class _ProgressBar:
-    """A bar for reading and decoding images, in a terminal only."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        self._progress.start()
-        return self._report
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _report(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
 
 
 def refuse_if_idle(end: RunEnd) -> None:

@@ -30,6 +30,7 @@ STUDIED_LOSS = "lmf"
 MACHINE_FIGURES = ("precision", "threads")
 """Figures of the recipe that depend on the machine, so that it may choose them where the user does not."""
 
+_PATHS = ("data", "split_file")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
@@ -47,8 +48,11 @@ class StudySpec:
         settings: names from `study.settings.SETTINGS`, in that order.
         grid: rising values of alpha and beta.
         seeds: rising seeds; each point is trained once with each.
-        split_seed: seed of the split into training, validation and test images.
+        split_seed: seed of the split into training, validation and test images; None where `split_file` says it, or
+            the dataset is published with a split.
         group: what keeps together images of one origin, such as `lesion`; None splits image by image.
+        split_file: absolute path of a table that says which image is in which part, or None.
+        drop_empty: leave out classes that have no image.
         unasked: those of `settings`, `grid`, `seeds` and `MACHINE_FIGURES` that hold a default nobody asked for. A
             study that is stored already keeps its own values for them. Neither stored nor part of equality.
     """
@@ -62,8 +66,10 @@ class StudySpec:
     settings: tuple[str, ...] = SETTINGS
     grid: tuple[float, ...] = DEFAULT_GRID
     seeds: tuple[int, ...] = DEFAULT_SEEDS
-    split_seed: int = DEFAULT_SEED
+    split_seed: int | None = DEFAULT_SEED
     group: str | None = None
+    split_file: Path | None = None
+    drop_empty: bool = False
     unasked: frozenset[str] = field(default=frozenset(), compare=False)
 
     def with_machine_figures(self, **figures: int | str) -> StudySpec:
@@ -78,7 +84,8 @@ class StudySpec:
     def to_dict(self) -> dict[str, Any]:
         """The description as JSON can hold it; `from_dict` reads it back."""
         document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "unasked"}
-        document |= {"data": None if self.data is None else str(self.data), "recipe": self.recipe.to_dict()}
+        document |= {name: None if document[name] is None else str(document[name]) for name in _PATHS}
+        document |= {"recipe": self.recipe.to_dict()}
         return document | {name: list(document[name]) for name in ("settings", "grid", "seeds")}
 
     @classmethod
@@ -99,7 +106,7 @@ class StudySpec:
             )
         parts = dict(document)
         parts |= {name: tuple(parts[name]) for name in ("settings", "grid", "seeds")}
-        parts |= {"data": None if parts["data"] is None else Path(parts["data"])}
+        parts |= {name: None if parts[name] is None else Path(parts[name]) for name in _PATHS}
         return cls(**parts | {"recipe": Recipe.from_dict(parts["recipe"])})
 
 

@@ -2,7 +2,7 @@
 
 Keys are the names of the flags with `_` for `-`, in three tables; what a file leaves out has its default:
 
-    [study]                     # dataset, data, study, settings, grid, seeds, split_seed, group
+    [study]                     # dataset, data, study, settings, grid, seeds, split_seed, group, split_file, drop_empty
     dataset = "folder:skin"
     data = "images"             # a relative path starts from the folder of this file
     grid = [0.5, 1.0, 2.0]
@@ -24,7 +24,18 @@ from pathlib import Path
 from study.run_options import RunOptions
 from trainer.config import Recipe
 
-STUDY_KEYS = ("dataset", "data", "study", "settings", "grid", "seeds", "split_seed", "group")
+STUDY_KEYS = (
+    "dataset",
+    "data",
+    "study",
+    "settings",
+    "grid",
+    "seeds",
+    "split_seed",
+    "group",
+    "split_file",
+    "drop_empty",
+)
 RECIPE_KEYS = tuple(item.name for item in fields(Recipe) if item.name != "weights_sha256")
 RUN_KEYS = tuple(item.name for item in fields(RunOptions))
 

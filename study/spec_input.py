@@ -25,13 +25,12 @@ from study.spec import (
 )
 from study.spec_file import RECIPE_KEYS, Given, read_study_file
 from trainer.config import WEIGHT_SOURCES, Recipe, demo_recipe
+from trainer.data.catalog import dataset_sources, dataset_title, find_source
+from trainer.data.source import DatasetSource
 from trainer.errors import TrainerError
 
 DEMO_DATASET = "digits-lt"
 """The embedded dataset; it needs no data folder and has a recipe of its own."""
-
-PATH_FORMS = ("folder", "csv")
-"""Datasets that are named by a path, as in `folder:PATH`, or by the form alone with the path in `--data`."""
 
 Value = TypeVar("Value")
 
@@ -58,7 +57,6 @@ def build_study(
     flags: Mapping[str, object],
     *,
     resolve_model: Callable[[str], str],
-    find_title: Callable[[str, Path | None], str],
 ) -> tuple[StudySpec, RunOptions]:
     """Put together what `lmf run DATASET [flags]` asks for.
 
@@ -70,7 +68,6 @@ def build_study(
         dataset: a dataset's name, or the path of a study file that ends in `.toml`.
         flags: the flags that were given, by name with `_` for `-`: text, or true and false for switches.
         resolve_model: gives the full name of a model, as `trainer.models.resolve_model_name` does.
-        find_title: gives the short name of a dataset and its data, as `trainer.data.catalog.dataset_title` does.
 
     Raises:
         StudyError: anything is wrong; one line with every problem found.
@@ -82,7 +79,7 @@ def build_study(
     else:
         given["dataset"] = Given(dataset, "DATASET", Path.cwd())
     reading = _Reading(given | _given_by_flags(flags), problems)
-    spec = reading.spec(resolve_model, find_title)
+    spec = reading.spec(resolve_model)
     options = reading.options()
     reading.finish()
     return spec, options
@@ -115,17 +112,16 @@ class _Reading:
         self.given = given
         self.problems = list(problems)
 
-    def spec(self, resolve_model: Callable[[str], str], find_title: Callable[[str, Path | None], str]) -> StudySpec:
-        dataset, data, title = self._dataset(find_title)
+    def spec(self, resolve_model: Callable[[str], str]) -> StudySpec:
+        dataset, data, title = self._dataset()
         model, recipe = self._recipe(demo_recipe() if dataset == DEMO_DATASET else Recipe(), resolve_model)
         settings = self._take_list("settings", values.text, SETTINGS)
         grid = self._take_list("grid", values.number, DEFAULT_GRID)
         seeds = self._take_list("seeds", values.whole_number, DEFAULT_SEEDS)
-        split_seed = self._take("split_seed", values.whole_number, DEFAULT_SEED)
+        group, split_seed, split_file = self._split(dataset)
         name = self._take("study", values.text, default_name(title, model))
-        group = self._take("group", values.text, "none")
         self._add(settings_problems(settings) + grid_problems(grid) + seed_problems("seeds", seeds))
-        self._add(seed_problems("split_seed", [split_seed]) + name_problems(name))
+        self._add(name_problems(name))
         return StudySpec(
             name=name,
             dataset=dataset,
@@ -137,7 +133,9 @@ class _Reading:
             grid=tuple(sorted(canonical_value(value) for value in grid)),
             seeds=tuple(sorted(seeds)),
             split_seed=split_seed,
-            group=None if group == "none" else group,
+            group=group,
+            split_file=split_file,
+            drop_empty=self._take("drop_empty", values.switch, False),
             unasked=frozenset({"settings", "grid", "seeds", *MACHINE_FIGURES} - set(self.given)),
         )
 
@@ -186,13 +184,14 @@ class _Reading:
     def _path(self, name: str, written: str) -> Path:
         return (self.given[name].folder / os.path.expanduser(written)).absolute()
 
-    def _dataset(self, find_title: Callable[[str, Path | None], str]) -> tuple[str, Path | None, str]:
+    def _dataset(self) -> tuple[str, Path | None, str]:
         """The dataset's name, where its data are, and its title."""
         dataset = self._take("dataset", values.text, "")
-        if dataset == DEMO_DATASET:
+        source = self._source(dataset)
+        if source and not source.takes_data:
             if "data" in self.given:
                 self._refuse("data", f"{dataset} is built in and takes no data")
-            return dataset, None, dataset
+            return dataset, None, source.name
         written = self._take("data", values.text, "")
         data = self._path("data", written) if written else data_root(None)
         if data is not None and not os.path.exists(data):
@@ -200,16 +199,44 @@ class _Reading:
                 "data" if written else "LMF_DATA",
                 f"there is nothing at {data}; expected the dataset's folder or file",
             )
-        form, _, path = dataset.partition(":")
-        if form in PATH_FORMS and not path and not data:
-            self._refuse("dataset", f"{dataset} needs a path; expected {form}:PATH, or --data")
-        if form in PATH_FORMS and path and (data is None or path.startswith("~")):
-            dataset = f"{form}:{self._path('dataset', path)}"
+        if source is None:
+            return dataset, data, ""
+        path = dataset.partition(":")[2]
+        if data is None and source.needs_data:
+            self._refuse("dataset", f"{dataset} needs its data; expected --data with the folder of the dataset")
+        elif source.argument == "PATH" and not path and not data:
+            self._refuse("dataset", f"{dataset} needs a path; expected {source.form}, or --data")
+        elif source.argument == "PATH" and path and (data is None or path.startswith("~")):
+            dataset = f"{source.name}:{self._path('dataset', path)}"
         try:
-            return dataset, data, find_title(dataset, data) if dataset else ""
+            return dataset, data, dataset_title(dataset, data)
         except TrainerError as error:
             self._refuse("dataset", str(error))
             return dataset, data, ""
+
+    def _source(self, dataset: str) -> DatasetSource | None:
+        try:
+            return find_source(dataset) if dataset else None
+        except TrainerError as error:
+            self._refuse("dataset", str(error))
+            return None
+
+    def _split(self, dataset: str) -> tuple[str | None, int | None, Path | None]:
+        """What keeps images together, the seed of the split, and the file of the split."""
+        named = self._take("group", values.text, "none")
+        group = None if named == "none" else named
+        if "split_file" in self.given:
+            for other in ("group", "split_seed"):
+                if other in self.given:
+                    self._refuse("split_file", f"cannot go with {self.given[other].where}; give one of them")
+            return None, None, self._path("split_file", self._take("split_file", values.text, ""))
+        start = dataset.partition(":")[0]
+        published = start in dataset_sources() and dataset_sources()[start].publishes_split
+        if "split_seed" in self.given or group or not published:
+            seed = self._take("split_seed", values.whole_number, DEFAULT_SEED)
+            self._add(seed_problems("split_seed", [seed]))
+            return group, seed, None
+        return None, None, None
 
     def _recipe(self, base: Recipe, resolve_model: Callable[[str], str]) -> tuple[str, Recipe]:
         """The model as it was named, and the recipe with its full name."""

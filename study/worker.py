@@ -17,7 +17,7 @@ from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
 from storage.ledger import Lease, Ledger
-from storage.queries import read_study
+from storage.queries import read_parts, read_study
 from storage.trials import TrialMirror
 from storage.workers import IDLE, STOPPED, TRAINING, ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Objective, work_on
@@ -110,7 +110,7 @@ def work_on_study(
     device = list_devices(options.device)[0]
     from study.objective import open_objective
 
-    objective = open_objective(record, home, device)
+    objective = open_objective(record, read_parts(database, name), home, device)
     mirror = TrialMirror.open(database)
     try:
         bench = Bench(

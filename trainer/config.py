@@ -79,6 +79,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weights": (_is_text, "hub, none or the path of a file"),
     "weights_sha256": (_is_sha256, "64 lower-case hexadecimal digits"),
     "image_size": _integer(16, 2048),
+    "exact": (lambda value: isinstance(value, bool), "true or false"),
     "normalize": (lambda value: isinstance(value, bool), "true or false"),
     "augment": _choice("none", "standard"),
     "epochs": _integer(1, 10_000),
@@ -106,8 +107,10 @@ class Recipe:
         weights: `hub` (timm's pretrained weights), `none` (from scratch), or the path of a checkpoint.
         weights_sha256: what the file of `weights` must hash to; None where it is not pinned.
         image_size: side of the square input, in pixels.
+        exact: decode JPEGs at their full size before they are shrunk; off, large ones are decoded at a half, a quarter
+            or an eighth, which is faster and differs by a grey level or so.
         normalize: subtract the mean and divide by the deviation of the model's pretraining.
-        augment: `none`, or `standard` (flips, quarter turns, brightness and contrast).
+        augment: `none`, or `standard` (flips, quarter turns, brightness, contrast and saturation).
         epochs: passes over the training images.
         batch_size: images per step.
         lr: Adam's learning rate in the first epoch.
@@ -127,6 +130,7 @@ class Recipe:
     weights: str = "hub"
     weights_sha256: str | None = None
     image_size: int = 224
+    exact: bool = False
     normalize: bool = False
     augment: str = "none"
     epochs: int = 60

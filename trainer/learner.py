@@ -5,8 +5,8 @@ It knows nothing of epochs, checkpoints or whoever asks it to stop: that is `tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from typing import Any
 
@@ -78,18 +78,32 @@ class Learner:
         """What `train_batch` returns: `loss`, and for LMF its two halves behind it."""
         return ("loss", "ldam", "focal") if isinstance(self._criterion, LMFLoss) else ("loss",)
 
-    def train_batch(self, indices: np.ndarray, table: Tensor | None) -> Tensor:
-        """Take one step of the optimiser, without waiting for a GPU.
+    def batches(
+        self, indices: np.ndarray, slices: Sequence[slice], table: Tensor | None
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Make batches to train on; to be closed, as `Batches.iterate` says.
 
         Args:
             indices: int64 image indices, shape ``(n,)``.
+            slices: which of the indices are in each batch.
             table: an augmentation table on the device, or None for none.
+
+        Returns:
+            The pixels and targets of each batch, in order.
+        """
+        return self._batches.iterate(indices, slices, table)
+
+    def train_batch(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Take one step of the optimiser, without waiting for a GPU.
+
+        Args:
+            pixels: float32, shape ``(n, 3, size, size)``, on the device.
+            targets: int64 class indices, shape ``(n,)``, on the device.
 
         Returns:
             The batch's losses named by `loss_names`, float32, on the device, without gradients.
         """
         self._model.train()
-        pixels, targets = self._batches.gather(indices, table)
         with self._autocast():
             logits = self._model(pixels)
         if isinstance(self._criterion, LMFLoss):
@@ -128,10 +142,10 @@ class Learner:
         """
         self._model.eval()
         size = _EVALUATION_BATCHES * self._recipe.batch_size
+        slices = [slice(start, start + size) for start in range(0, len(indices), size)]
         logits, targets = [], []
-        with torch.inference_mode():
-            for start in range(0, len(indices), size):
-                pixels, labels = self._batches.gather(indices[start : start + size])
+        with torch.inference_mode(), closing(self._batches.iterate(indices, slices)) as batches:
+            for pixels, labels in batches:
                 with self._autocast():
                     logits.append(self._model(pixels).float())
                 targets.append(labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,17 +54,21 @@ def measure_cost(recipe: Recipe, num_classes: int, device: torch.device) -> Trai
     config = TrialConfig(recipe=recipe, loss="lmf", alpha=1.0, beta=1.0, seed=0)
     learner = Learner(config, np.bincount(labels).tolist(), images, labels, device, pretrained=False)
     indices = np.arange(recipe.batch_size)
-    learner.train_batch(indices, None)
-    started = _now(device)
-    batches = 0
-    while batches < _MOST_BATCHES and (batches == 0 or _now(device) - started < _ENOUGH_SECONDS):
-        learner.train_batch(indices, None)
-        batches += 1
+    slices = [slice(0, recipe.batch_size)] * (1 + _MOST_BATCHES)
+    trained_batches = 0
+    with closing(learner.batches(indices, slices, None)) as batches:
+        learner.train_batch(*next(batches))
+        started = _now(device)
+        for pixels, targets in batches:
+            learner.train_batch(pixels, targets)
+            trained_batches += 1
+            if _now(device) - started >= _ENOUGH_SECONDS:
+                break
     trained = _now(device)
     learner.evaluate(indices, lambda: None)
     evaluated = _now(device)
     return TrainingCost(
-        train_seconds=(trained - started) / (batches * recipe.batch_size),
+        train_seconds=(trained - started) / (trained_batches * recipe.batch_size),
         evaluation_seconds=(evaluated - trained) / recipe.batch_size,
         state_bytes=sum(value.nbytes for value in learner.model_state().values()),
         memory_bytes=_peak_memory(device),

@@ -11,6 +11,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -226,15 +227,16 @@ class _Trial:
         table = None
         if recipe.augment == "standard":
             table = augmentation_table(len(self._images), seed, epoch).to(self._device)
-        for step in range(self._step, len(self._slices)):
-            self._losses[step] = self._learner.train_batch(order[self._slices[step]], table)
-            self._step = step + 1
-            if self._step % _CHECK_STEPS == 0:
-                self._checked_losses()
-            now = time.monotonic()
-            self._train_seconds += now - mark
-            mark = now
-            self._obey()
+        with closing(self._learner.batches(order, self._slices[self._step :], table)) as batches:
+            for step, (pixels, targets) in enumerate(batches, self._step):
+                self._losses[step] = self._learner.train_batch(pixels, targets)
+                self._step = step + 1
+                if self._step % _CHECK_STEPS == 0:
+                    self._checked_losses()
+                now = time.monotonic()
+                self._train_seconds += now - mark
+                mark = now
+                self._obey()
 
     def _checked_losses(self) -> np.ndarray:
         """Bring the epoch's losses so far to the host, and refuse what is not finite."""

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("study.cli.run", "Plan or continue a study on this machine, train it, report."),
     "worker": ("study.cli.worker", "Take points of planned studies until none is left."),
     "status": ("study.cli.status", "Show what runs where, what failed and why, when it will end."),
+    "data": ("study.cli.data", "List, show, check and prepare datasets."),
     "report": ("study.cli.report", "Write the figures and tables of studies as one HTML file."),
     "export": ("study.cli.export", "Give the best alpha and beta per dataset and model."),
     "study": ("study.cli.study", "List, show, retry or delete studies."),

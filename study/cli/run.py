@@ -18,9 +18,9 @@ from study.spec_input import DEMO_DATASET
 def run_command(dataset: str, **flags: object) -> int:
     """Plan or continue the study of DATASET on this machine, train it, write the report.
 
-    DATASET is digits-lt, folder:PATH (a folder of images for each class), csv:PATH (a table of image and label), or
-    a study file that ends in .toml. Run again, it continues where it stopped; with more settings, grid values or
-    seeds it extends the study. Lists are separated by commas.
+    DATASET is one that `lmf data list` shows, such as ham10000 with --data, folder:PATH (a folder of images for each
+    class) or csv:PATH (a table of image and label), or a study file that ends in .toml. Run again, it continues where
+    it stopped; with more settings, grid values or seeds it extends the study. Lists are separated by commas.
     """
     return _run(dataset, flag_values(flags))
 
@@ -37,10 +37,9 @@ def _run(dataset: str, flags: dict[str, object]) -> int:
     from study.progress import make_console
     from study.running import refuse_if_idle, run_study
     from study.spec_input import build_study
-    from trainer.data.catalog import dataset_title
 
     logging.basicConfig(level=logging.WARNING, format="lmf: %(message)s")
-    spec, options = build_study(dataset, flags, resolve_model=_model_name, find_title=dataset_title)
+    spec, options = build_study(dataset, flags, resolve_model=_model_name)
     home = find_home(options.storage)
     console = make_console()
     if options.dry_run:

@@ -26,15 +26,23 @@ _STUDY_OPTIONS = (
     ("--settings", "LIST", f"Families of points to try; a new study's default: {','.join(SETTINGS)}."),
     ("--grid", "LIST", f"Values of alpha and beta; a new study's default: {','.join(map(value_text, DEFAULT_GRID))}."),
     ("--seeds", "LIST", f"Seeds; each point is trained once with each; a new study's default: {DEFAULT_SEED}."),
-    ("--split-seed", "N", f"Seed of the split into training, validation and test; default {DEFAULT_SEED}."),
-    ("--group", "NAME", "Keep together images of one lesion or patient; default none."),
+    (
+        "--split-seed",
+        "N",
+        f"Seed of the split into training, validation and test; default {DEFAULT_SEED}, or the split that the dataset "
+        "is published with.",
+    ),
+    ("--group", "lesion|patient|COLUMN", "Keep images of one lesion or patient in one part; default none."),
+    ("--split-file", "FILE", "A table of image and split (train, val, test) instead of a seed."),
+    ("--drop-empty", None, "Leave out classes that have no image."),
 )
 _RECIPE_OPTIONS = (
     ("--model", "NAME", f"A timm model, or efficientnetv2, resnet50, densenet121; default {_PAPER.model}."),
     ("--weights", "hub|none|FILE", f"Start from pretrained weights, none, or a file; default {_PAPER.weights}."),
     ("--image-size", "N", f"Side of the square input in pixels; default {_PAPER.image_size}."),
+    ("--exact/--no-exact", None, "Decode JPEGs at full size before shrinking them: slower; default no."),
     ("--normalize/--no-normalize", None, "Scale images by the model's mean and deviation; default no."),
-    ("--augment", "none|standard", f"Flips, turns, brightness and contrast; default {_PAPER.augment}."),
+    ("--augment", "none|standard", f"Flips, quarter turns and colour; default {_PAPER.augment}."),
     ("--epochs", "N", f"Passes over the training images; default {_PAPER.epochs}."),
     ("--batch-size", "N", f"Images a step; default {_PAPER.batch_size}."),
     ("--lr", "X", f"Adam's learning rate; default {_PAPER.lr:g}."),

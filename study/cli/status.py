@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from study.cli.common import choose_studies, open_existing, print_json, storage_
 
 if TYPE_CHECKING:
     from storage.database import Database
+    from storage.queries import StudyRecord
 
 WATCH_SECONDS = 2.0
 
@@ -81,6 +83,7 @@ def status_document(database: Database, studies: tuple[str, ...] = ()) -> dict[s
                 "lost_attempts": sum(point.lost_attempts for point in record.points),
                 "lost_epochs": sum(point.lost_epochs for point in record.points),
                 "best": best,
+                "leakage": [dict(entry) for entry in record.leakage],
             }
         )
     workers = [
@@ -113,6 +116,7 @@ def _view(database: Database, studies: tuple[str, ...]) -> Any:
         return Text("no studies yet; `lmf run` or `lmf demo` makes one")
     records = [read_study(database, name) for name in names]
     parts: list[Any] = [study_table([StudyProgress.of(record) for record in records])]
+    parts += [Text(line) for line in _leakage_lines(records)]
     workers = workers_to_show(read_workers(database))
     if studies:
         workers = [worker for worker in workers if worker.study in names]
@@ -128,3 +132,15 @@ def _view(database: Database, studies: tuple[str, ...]) -> Any:
         parts += [Text(), Text("failed points (`lmf study retry STUDY` tries them again):")]
         parts += [Text(line) for line in failed]
     return Group(*parts)
+
+
+def _leakage_lines(records: Sequence[StudyRecord]) -> list[str]:
+    """What training shares with test, a line for all studies of which the same is to be said."""
+    from study.reporting.leakage import leakage_notice
+
+    studies: dict[str, list[str]] = {}
+    for record in records:
+        notice = leakage_notice(record.leakage)
+        if notice is not None:
+            studies.setdefault(notice, []).append(record.name)
+    return [f"{', '.join(names)}: {notice}" for notice, names in studies.items()]

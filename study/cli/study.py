@@ -22,6 +22,7 @@ def study_command() -> None:
 def list_command(as_json: bool, storage: str | None) -> None:
     """List all studies, oldest first."""
     from study.cli.status import status_document
+    from study.reporting.leakage import has_leaks, leakage_short
 
     _, database = open_existing(storage)
     try:
@@ -32,9 +33,9 @@ def list_command(as_json: bool, storage: str | None) -> None:
         print_json(document)
         return
     for study in document["studies"]:
-        click.echo(
-            f"{study['study']}: {study['dataset']}, {study['model']}, {study['complete']}/{study['points']} points"
-        )
+        leaks = f", {leakage_short(study['leakage'])}" if has_leaks(study["leakage"]) else ""
+        points = f"{study['complete']}/{study['points']} points"
+        click.echo(f"{study['study']}: {study['dataset']}, {study['model']}, {points}{leaks}")
 
 
 @study_command.command("show")
@@ -58,6 +59,7 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
     import yaml
 
     from study.progress import count_text
+    from study.reporting.leakage import leakage_sentence
 
     counts = {
         class_name: {part: record.counts[part][index] for part in ("train", "val", "test")}
@@ -70,9 +72,10 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
         "fingerprint": record.fingerprint,
         "split fingerprint": record.split_fingerprint,
         "images": counts,
+        "leaks": leakage_sentence(record.leakage),
         "description": record.spec,
     }
-    click.echo(yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=120), nl=False)
+    click.echo(yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True), nl=False)
     click.echo("points:")
     for point in record.points:
         score = "" if point.scores is None else f", validation macro F1 {100 * point.scores['val']['macro_f1']:.2f} %"

@@ -1,4 +1,4 @@
-"""Writing a report: what is read, where it goes, and that it is there whole or not at all."""
+"""Writing reports and figures: what is read, where it goes, and that it is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from study.reporting.rows import StudyData
 
 if TYPE_CHECKING:
     from storage.database import Database
+    from study.reporting.picture import Picture
 
 _LONGEST_STEM = 100
 
@@ -92,6 +93,35 @@ def write_sheets(studies: Sequence[StudyData], report: Path) -> list[Path]:
     return paths
 
 
+def write_figure(picture: Picture, path: Path) -> Path:
+    """Write one picture to a file and return its path; the suffix says how.
+
+    Args:
+        picture: the picture.
+        path: `.html` is a page that needs no network; `.png`, `.svg` and `.pdf` need kaleido and a browser.
+
+    Raises:
+        StudyError: the suffix is another one, what draws the picture is missing, or the file cannot be written.
+    """
+    from study.reporting.still_image import FORMS, still_image
+
+    suffix = path.suffix.lower()
+    if suffix == ".html":
+        from study.reporting.page import figure_page
+
+        content = figure_page(picture).encode(errors="backslashreplace")
+    elif suffix[1:] in FORMS:
+        try:
+            content = still_image(picture, suffix[1:])
+        except StudyError as error:
+            raise StudyError(f"{path}: {error}") from error
+    else:
+        known = ", ".join(f".{form}" for form in FORMS)
+        raise StudyError(f"{path}: a figure's file ends in .html, {known}; not in {suffix or 'nothing'}")
+    _write(path, content, "name another file")
+    return path
+
+
 def report_stem(names: Sequence[str]) -> str:
     """A file name, without suffix, that tells which studies a report is of.
 
@@ -110,17 +140,21 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StudyError: the folder or the file cannot be written.
     """
+    _write(path, text.encode(errors="backslashreplace"), "--output names another file")
+
+
+def _write(path: Path, content: bytes, advice: str) -> None:
     temporary = path.with_name(f".{path.name[:60]}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
-            raise StudyError(f"{path}: is not a file that can be replaced; --output names another")
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
+            raise StudyError(f"{path}: is not a file that can be replaced; {advice}")
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StudyError(f"{path}: cannot be written: {error.strerror or error}; --output names another file") from None
+        raise StudyError(f"{path}: cannot be written: {error.strerror or error}; {advice}") from None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from plotly.offline import get_plotlyjs
 
 from study.reporting.assets import DARK, DRAW_SCRIPT, LIGHT, PRINT_WIDTH_PIXELS, style_sheet
-from study.reporting.figures import Picture
+from study.reporting.picture import Picture
 from study.reporting.tables import Table
 from study.reporting.text import safe
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from study.reporting import figures, tables
-from study.reporting.figures import Picture
+from study.reporting import curves, figures, tables
+from study.reporting.leakage import Leakage, has_leaks, leakage_line, leakage_sentence
 from study.reporting.markup import figure_id, figures_html, page_html, table_html
-from study.reporting.rows import EpochRow, StudyData, epoch_rows, point_rows
+from study.reporting.picture import Picture
+from study.reporting.rows import EpochRow, StudyData, class_counts, epoch_rows, point_rows
 from study.reporting.statistics import StudySummary, summarize
 from study.reporting.text import SCORE_NAMES, counted, factor, moment, percent, percent_spread, safe
 
@@ -41,6 +42,11 @@ def report_page(studies: Sequence[StudyData], *, now: float | None = None) -> st
     return page_html(f"lmf report: {names}", "\n".join([head, *sections]), pictures)
 
 
+def figure_page(picture: Picture) -> str:
+    """One picture under its title as an HTML document that needs no network."""
+    return page_html(picture.title, figures_html("figure", [picture]), {figure_id("figure", picture): picture})
+
+
 def _overview(summaries: Sequence[StudySummary]) -> str:
     links = " · ".join(
         f'<a href="#study-{number}">{safe(summary.study.name)}</a>' for number, summary in enumerate(summaries, start=1)
@@ -69,12 +75,22 @@ def _study_section(prefix: str, data: StudyData, summary: StudySummary, pictures
         parts.append(_settings(summary, place(figures.setting_means(summary))))
     if summary.pairs:
         parts.append(_single_points(summary, place))
-    parts += [_curves(summary, epochs, place), _classes(summary), _points(summary), _how(data)]
+    parts += [_curves(summary, epochs, place), _classes(summary, place), _points(summary), _how(data)]
     return "\n".join(parts)
 
 
-def _section(title: str, sentence: str, content: str) -> str:
-    return f"<section><h3>{safe(title)}</h3>\n<p>{safe(sentence)}</p>\n{content}</section>"
+def _section(title: str, sentence: str, content: str, note: str = "") -> str:
+    return f"<section><h3>{safe(title)}</h3>\n<p>{safe(sentence)}</p>\n{note}{content}</section>"
+
+
+def _note(leakage: Leakage, text: str) -> str:
+    """What is said of leaks, below a section's sentence: loud where there are any."""
+    kind = "warn" if has_leaks(leakage) else "quiet"
+    return f'<p class="{kind}">{safe(text)}</p>\n' if text else ""
+
+
+def _short_note(summary: StudySummary) -> str:
+    return _note(summary.study.leakage, leakage_line(summary.study.leakage))
 
 
 def _fold(title: str, content: str) -> str:
@@ -99,13 +115,14 @@ def _progress(summary: StudySummary) -> str:
 def _answer(summary: StudySummary) -> str:
     select = SCORE_NAMES.get(summary.select, summary.select)
     best, trial = summary.best, summary.best_row
+    note = _note(summary.study.leakage, leakage_sentence(summary.study.leakage))
     if best is None or trial is None:
         why = (
             f"no complete point has a validation {select}, which chooses in this study"
             if summary.pairs
             else "no point with α and β is complete"
         )
-        return _section("The answer", f"There is no best α and β yet: {why}.", "")
+        return _section("The answer", f"There is no best α and β yet: {why}.", "", note)
     complete = len(best.rows)
     seeds = (
         f"the mean of {complete} of {counted(len(best.seeds), 'seed')}"
@@ -130,6 +147,7 @@ def _answer(summary: StudySummary) -> str:
         sentence,
         f'<div class="answer">{content}</div>{table_html(tables.best_scores(summary))}'
         f'<p class="quiet">{safe(_runner_up(summary, select))}</p>',
+        note,
     )
 
 
@@ -153,6 +171,7 @@ def _settings(summary: StudySummary, picture: str) -> str:
         "A setting is better the higher its mean lies, and steadier the shorter its bar (the average deviation) is; "
         "where bars overlap, the settings hardly differ.",
         picture + table_html(tables.settings(summary)),
+        _short_note(summary),
     )
 
 
@@ -165,37 +184,41 @@ def _single_points(summary: StudySummary, place: Place) -> str:
         "A line that rises or falls steadily speaks for a value, one that jumps speaks for chance; points of equal "
         "β / α differ only through weight decay and chance, so their spread shows how large chance is.",
         place(*pictures, figures.points_by_ratio(summary)),
+        _short_note(summary),
     )
 
 
 def _curves(summary: StudySummary, epochs: Sequence[EpochRow], place: Place) -> str:
     if not epochs:
         return _section("Learning curves", "No epoch has ended yet.", "")
-    pictures = [figures.score_curves(summary, epochs)]
-    best = figures.best_epochs(summary, epochs)
+    pictures = [curves.score_curves(summary, epochs)]
+    best = curves.best_epochs(summary, epochs)
     if best:
-        pictures.append(figures.loss_curves(best))
+        pictures.append(curves.loss_curves(best))
     if any(row.ldam is not None and row.focal is not None for row in best):
-        pictures.append(figures.half_curves(best))
+        pictures.append(curves.half_curves(best))
     return _section(
         "Learning curves",
         "A curve that still rises at the end asks for more epochs; a validation loss that rises while the training "
         "loss falls is overfitting.",
         place(*pictures),
+        _short_note(summary),
     )
 
 
-def _classes(summary: StudySummary) -> str:
+def _classes(summary: StudySummary, place: Place) -> str:
     table = tables.classes(summary)
     never = [summary.study.class_names[index] for index in sorted(table.marked)]
     sentence = "The rare classes are what the loss is for: see whether their F1 holds up beside the frequent ones'."
     if never:
         sentence += f" Never predicted on test by the best trial: {', '.join(never)}."
-    content = table_html(table)
+    counts = class_counts(summary.study)
+    content = place(figures.class_distribution("Images per class", counts)) if counts else ""
+    content += table_html(table)
     confusion = tables.confusion(summary)
     if confusion:
         content += _fold("Confusion matrix of the best trial on test", table_html(confusion))
-    return _section("Classes", sentence, content)
+    return _section("Classes", sentence, content, _short_note(summary))
 
 
 def _points(summary: StudySummary) -> str:
@@ -208,6 +231,7 @@ def _points(summary: StudySummary) -> str:
         "Every training that was planned, by trial, with scores in percent (F1, precision and recall are means over "
         "the classes); the answer's are marked, and one that failed says why.",
         content,
+        _short_note(summary),
     )
 
 

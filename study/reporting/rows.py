@@ -181,6 +181,31 @@ class ClassRow:
         return self.right / self.images if self.images else 0.0
 
 
+@dataclass(frozen=True)
+class ClassCount:
+    """How many images a class has.
+
+    Attributes:
+        name: the class's name.
+        train: its training images; None where there is no split.
+        val: its validation images; None where there is no split.
+        test: its test images; None where there is no split.
+        total: all its images; needed only where there is no split.
+    """
+
+    name: str
+    train: int | None
+    val: int | None
+    test: int | None
+    total: int | None = None
+
+    @property
+    def images(self) -> int:
+        """All its images."""
+        parts = [count for count in (self.train, self.val, self.test) if count is not None]
+        return sum(parts) if self.total is None else self.total
+
+
 def finite(value: float | None) -> float | None:
     """The value as a float, or None where it is None, infinite or not a number."""
     return float(value) if value is not None and math.isfinite(value) else None
@@ -230,6 +255,15 @@ def class_rows(point: PointRow, class_names: Sequence[str]) -> tuple[ClassRow, .
             f1 = scores.f1_per_class[index]
             rows.append(ClassRow(point, split, name, sum(true), predicted[index], true[index], f1))
     return tuple(rows)
+
+
+def class_counts(study: StudyRecord) -> tuple[ClassCount, ...]:
+    """How many images each class of a study has in each part of the split, in class-index order."""
+    parts = [study.counts.get(part) for part in ("train", "val", "test")]
+    return tuple(
+        ClassCount(name, *(None if counts is None else counts[index] for counts in parts))
+        for index, name in enumerate(study.class_names)
+    )
 
 
 def _point_row(study: str, record: PointRecord, seconds: Sequence[float]) -> PointRow:

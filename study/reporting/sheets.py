@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from study.reporting.leakage import headline
 from study.reporting.rows import SCORES, SPLITS, StudyData, class_rows, epoch_rows, point_rows
 from study.reporting.statistics import StudySummary, summarize
 from study.reporting.text import without_credentials
 
+if TYPE_CHECKING:
+    from storage.queries import StudyRecord
+
 Cell = str | int | float | None
 
+_LEAKAGE_COLUMNS = ("leaking_val_groups", "leaking_test_groups")
 _SETTING_COLUMNS = (
     "study",
     "setting",
@@ -25,6 +31,7 @@ _SETTING_COLUMNS = (
     "highest_macro_f1",
     "best_alpha",
     "best_beta",
+    *_LEAKAGE_COLUMNS,
 )
 _POINT_COLUMNS = (
     "study",
@@ -44,6 +51,7 @@ _POINT_COLUMNS = (
     "best_epoch",
     *(f"{split}_{name}" for split in SPLITS for name in SCORES),
     "message",
+    *_LEAKAGE_COLUMNS,
 )
 _EPOCH_COLUMNS = (
     "study",
@@ -61,6 +69,7 @@ _EPOCH_COLUMNS = (
     *(f"val_{name}" for name in SCORES),
     "ldam",
     "focal",
+    *_LEAKAGE_COLUMNS,
 )
 _CLASS_COLUMNS = (
     "study",
@@ -75,11 +84,15 @@ _CLASS_COLUMNS = (
     "predicted",
     "right",
     "f1",
+    *_LEAKAGE_COLUMNS,
 )
 
 
 def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
     """The report's tables as CSV texts with a header line; scores are fractions, an empty cell is a missing value.
+
+    The last columns count the groups (lesions, patients) with images in training and also in validation or test, of
+    the kind that leaks first; they are empty where no kind is known.
 
     Args:
         studies: the studies, each told apart by the first column.
@@ -93,6 +106,7 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
     classes: list[Sequence[Cell]] = []
     for data in studies:
         name, rows = data.study.name, point_rows(data.study, data.epochs)
+        leaks = _leakage_cells(data.study)
         settings += _setting_cells(summarize(data.study, rows))
         for row in rows:
             identity = (name, row.trial, row.point)
@@ -114,11 +128,12 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
                     row.best_epoch,
                     *scores,
                     row.message,
+                    *leaks,
                 ]
             )
             for result in class_rows(row, data.study.class_names):
                 counts = (result.images, result.predicted, result.right, result.f1)
-                classes.append([*identity, row.alpha, row.beta, row.seed, result.split, result.name, *counts])
+                classes.append([*identity, row.alpha, row.beta, row.seed, result.split, result.name, *counts, *leaks])
         for epoch in epoch_rows(rows, data.epochs):
             row = epoch.point
             epochs.append(
@@ -126,7 +141,7 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
                     *(name, row.trial, row.point, row.alpha, row.beta, row.seed, epoch.epoch),
                     *(epoch.train_loss, epoch.val_loss, epoch.lr, epoch.images_per_second, epoch.seconds),
                     *(epoch.val[score] for score in SCORES),
-                    *(epoch.ldam, epoch.focal),
+                    *(epoch.ldam, epoch.focal, *leaks),
                 ]
             )
     return {
@@ -147,9 +162,15 @@ def _setting_cells(summary: StudySummary) -> list[Sequence[Cell]]:
                     *(summary.study.name, setting.name, setting.number, split, spread.count, setting.planned),
                     *(spread.mean, spread.average_deviation, spread.lowest, spread.highest),
                     *((best.alpha, best.beta) if best else (None, None)),
+                    *_leakage_cells(summary.study),
                 ]
             )
     return cells
+
+
+def _leakage_cells(study: StudyRecord) -> tuple[Cell, Cell]:
+    entry = headline(study.leakage)
+    return (entry["leaking_val_groups"], entry["leaking_groups"]) if entry else (None, None)
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:

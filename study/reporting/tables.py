@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from study.reporting.leakage import leakage_short
 from study.reporting.rows import PointRow, StudyData, class_rows
 from study.reporting.statistics import StudySummary
 from study.reporting.text import (
@@ -57,6 +58,7 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
                 factor(best.beta if best else None),
                 percent(best.score("val", "macro_f1") if best else None),
                 percent(best.score("test", "macro_f1") if best else None),
+                leakage_short(study.leakage),
             )
         )
     columns = (
@@ -69,6 +71,7 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
         "β",
         "validation macro F1, %",
         "test macro F1, %",
+        "leaks",
     )
     return Table(columns, tuple(rows), text_columns=4)
 

@@ -48,17 +48,18 @@ def read_image_file(path: Path) -> bytes:
         raise BrokenImageError(f"cannot be read: {error.strerror}") from None
 
 
-def decode_image(data: bytes, size: int) -> Pixels:
+def decode_image(data: bytes, size: int, exact: bool = False) -> Pixels:
     """Decode an image file's bytes to a square.
 
     The first frame is taken and turned upright as its EXIF orientation says, so that a picture is trained on as a
     viewer shows it. Grey becomes three equal channels, 16 bits a channel are cut to their upper 8, transparency is
     dropped. The whole picture is then stretched to the square by bilinear interpolation with antialiasing. Large
-    JPEGs are decoded at a half, a quarter or an eighth, to no less than twice the asked size.
+    JPEGs are decoded at a half, a quarter or an eighth, to no less than the asked size.
 
     Args:
         data: the file's bytes; the format is told from them, not from a name.
         size: side of the square in pixels, at least 1.
+        exact: decode JPEGs at their full size, which takes longer.
 
     Returns:
         uint8 pixels, shape ``(size, size, 3)``, red first.
@@ -72,7 +73,8 @@ def decode_image(data: bytes, size: int) -> Pixels:
     try:
         with _open(data) as image:
             _check_pixels(image)
-            image.draft(None, (2 * size, 2 * size))
+            if not exact:
+                image.draft(None, (size, size))
             image.load()
             with contextlib.suppress(Exception):
                 ImageOps.exif_transpose(image, in_place=True)

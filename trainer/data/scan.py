@@ -1,10 +1,11 @@
-"""Reads all images of a dataset in parallel, and reports the broken ones together."""
+"""Reads images of a dataset in parallel, and reports the broken ones together."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from trainer.data.dataset import ImageDataset, first_few
@@ -13,7 +14,8 @@ from trainer.errors import DataError
 
 Result = TypeVar("Result")
 
-_CHUNK_PER_WORKER = 16
+_AHEAD_PER_WORKER = 16
+_TELL_EVERY = 32
 
 
 def scan_images(
@@ -26,7 +28,6 @@ def scan_images(
     """Apply `work` to the bytes of every image, in threads, and give the results in the dataset's order.
 
     Broken images give no result; the rest is read all the same, so that the error at the end knows all of them.
-    Decoding and hashing let go of the interpreter's lock, so threads use as many cores.
 
     Args:
         dataset: whose images to read.
@@ -37,29 +38,63 @@ def scan_images(
     Raises:
         DataError: after the last result, where images were broken: how many, and the first by name.
     """
-    total = len(dataset)
-    step = _CHUNK_PER_WORKER * workers
+
+    def read_and_work(index: int) -> Result:
+        return work(dataset.read(index))
+
+    for _, result in scan_some(dataset, range(len(dataset)), read_and_work, workers=workers, progress=progress):
+        yield result
+
+
+def scan_some(
+    dataset: ImageDataset,
+    indices: Sequence[int],
+    work: Callable[[int], Result],
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Generator[tuple[int, Result], None, None]:
+    """Call `work` for some images of a dataset, in threads, and give index and result in the order of `indices`.
+
+    Broken images give no result; the rest is read all the same, so that the error at the end knows all of them.
+    Decoding and hashing let go of the interpreter's lock, so threads use as many cores. They run a few images ahead of
+    what is taken from here, no further.
+
+    Args:
+        dataset: whose images they are.
+        indices: which images; the others count as done.
+        work: from an image's index to a result; called in several threads at once; raises `BrokenImageError` for an
+            image that cannot be used.
+        workers: threads, at least 1.
+        progress: called now and then with images done and images in all.
+
+    Raises:
+        DataError: after the last result, where images were broken: how many, and the first by name.
+    """
     broken: list[str] = []
-
-    def attempt(index: int) -> Result | BrokenImageError:
+    total = len(dataset)
+    done = total - len(indices)
+    waiting: deque[tuple[int, Future[Result]]] = deque()
+    upcoming = iter(indices)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="lmf-images")
+    with warnings.catch_warnings():  # an image library warns of oddities; what matters is raised
+        warnings.simplefilter("ignore")
         try:
-            return work(dataset.read(index))
-        except BrokenImageError as error:
-            return error
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="lmf-images") as pool:
-        for start in range(0, total, step):
-            indices = range(start, min(start + step, total))
-            with warnings.catch_warnings():  # an image library warns of oddities; what matters is raised
-                warnings.simplefilter("ignore")
-                results = list(pool.map(attempt, indices))
-            for index, result in zip(indices, results, strict=True):
-                if isinstance(result, BrokenImageError):
-                    broken.append(f"{dataset.image_names[index]} {result}")
-                else:
-                    yield result
-            if progress:
-                progress(indices.stop, total)
+            while True:
+                while len(waiting) < _AHEAD_PER_WORKER * workers and (index := next(upcoming, None)) is not None:
+                    waiting.append((index, pool.submit(work, index)))
+                if not waiting:
+                    break
+                index, future = waiting.popleft()
+                try:
+                    yield index, future.result()
+                except BrokenImageError as error:
+                    broken.append(f"{dataset.image_names[index]} {error}")
+                done += 1
+                if progress and (done % _TELL_EVERY == 0 or done == total):
+                    progress(done, total)
+        finally:
+            pool.shutdown(cancel_futures=True)
     if broken:
         number = "1 image" if len(broken) == 1 else f"{len(broken):,} images"
         raise DataError(

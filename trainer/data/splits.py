@@ -6,18 +6,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.dataset import Labels
+from trainer.data.dataset import ImageDataset, Labels
 from trainer.errors import DataError
 
 Indices = NDArray[np.int64]
 
 HELD_OUT_PERCENT = 15
 MIN_IMAGES = 4
+PART_NAMES = ("train", "val", "test")
 _PARTS = 3
+_LETTERS = "rvt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,24 @@ class Split:
     train: Indices
     val: Indices
     test: Indices
+
+    @classmethod
+    def of_parts(cls, part_of: NDArray[np.integer[Any]]) -> Split:
+        """The split in which each image is in the part of its number: 0 training, 1 validation, 2 test."""
+        train, val, test = (np.flatnonzero(part_of == part).astype(np.int64) for part in range(_PARTS))
+        return cls(train, val, test)
+
+    @classmethod
+    def from_letters(cls, letters: str) -> Split:
+        """Read what `to_letters` gave."""
+        return cls.of_parts(np.array([_LETTERS.index(letter) for letter in letters], dtype=np.int8))
+
+    def to_letters(self) -> str:
+        """One letter an image, in the dataset's order: `r` for training, `v` for validation, `t` for test."""
+        part_of = np.zeros(sum(map(len, (self.train, self.val, self.test))), dtype=np.int8)
+        part_of[self.val] = 1
+        part_of[self.test] = 2
+        return "".join(_LETTERS[part] for part in part_of.tolist())
 
 
 def stratified_split(labels: Labels, num_classes: int, seed: int, *, class_names: Sequence[str] | None = None) -> Split:
@@ -54,7 +75,7 @@ def stratified_split(labels: Labels, num_classes: int, seed: int, *, class_names
         shuffled = random.permutation(np.flatnonzero(labels == label))
         part_of[shuffled[:held_out]] = 1
         part_of[shuffled[held_out : 2 * held_out]] = 2
-    return _split(part_of)
+    return Split.of_parts(part_of)
 
 
 def grouped_split(
@@ -82,16 +103,59 @@ def grouped_split(
     table = np.zeros((len(group_names), num_classes), dtype=np.int64)
     np.add.at(table, (group_of, labels), 1)
     part_of_group = _deal(table, seed)
-    split = _split(part_of_group[group_of])
-    names = _names(num_classes, class_names)
-    for part, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
-        missing = [names[label] for label, n in enumerate(class_counts(labels, indices, num_classes)) if n == 0]
-        if missing:
-            raise DataError(
-                f"split by groups: too few groups of {', '.join(missing)} to have one in the {part} part as well; "
-                "add images of other groups, leave the class out, or split without groups"
-            )
+    split = Split.of_parts(part_of_group[group_of])
+    check_classes(
+        split,
+        labels,
+        _names(num_classes, class_names),
+        "split by groups: too few groups of",
+        "add images of other groups, leave the class out, or split without groups",
+    )
     return split
+
+
+def check_classes(split: Split, labels: Labels, class_names: Sequence[str], problem: str, remedy: str) -> None:
+    """Make sure that every class has an image in every part.
+
+    Args:
+        split: the split.
+        labels: int64 class indices, shape ``(num_images,)``.
+        class_names: in class-index order.
+        problem: start of the message, before the names of the classes.
+        remedy: end of the message.
+
+    Raises:
+        DataError: a class has none.
+    """
+    for part, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
+        counts = class_counts(labels, indices, len(class_names))
+        missing = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
+        if missing:
+            raise DataError(f"{problem} {', '.join(missing)} to have one in the {part} part as well; {remedy}")
+
+
+def split_dataset(dataset: ImageDataset, seed: int | None) -> Split:
+    """Split a dataset: by groups where it is asked to keep some together, else by a seed, else as it is published.
+
+    Args:
+        dataset: what to split.
+        seed: chooses the images, 0 to 2**32 - 1; None for the published split.
+
+    Raises:
+        DataError: a class is too small to be in every part, or there is no published split.
+    """
+    names = dataset.class_names
+    if seed is None:
+        if dataset.published_split is None:
+            raise DataError(f"{dataset.name}: is not published with a split; give --split-seed")
+        split = Split.of_parts(dataset.published_split)
+        check_classes(
+            split, dataset.labels, names, "the published split has too few images of", "give --split-seed to deal anew"
+        )
+        return split
+    if dataset.group is None:
+        return stratified_split(dataset.labels, len(names), seed, class_names=names)
+    return grouped_split(dataset.labels, dataset.groups[dataset.group], len(names), seed, class_names=names)
 
 
 def class_counts(labels: Labels, indices: Indices, num_classes: int) -> tuple[int, ...]:
@@ -107,11 +171,6 @@ def split_fingerprint(split: Split, image_names: Sequence[str]) -> str:
 
 def _held_out(counts: Indices) -> Indices:
     return (HELD_OUT_PERCENT * counts + 50) // 100
-
-
-def _split(part_of: Indices) -> Split:
-    train, val, test = (np.flatnonzero(part_of == part).astype(np.int64) for part in range(_PARTS))
-    return Split(train, val, test)
 
 
 def _deal(table: Indices, seed: int) -> Indices:

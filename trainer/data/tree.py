@@ -6,15 +6,18 @@ import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from trainer.data.dataset import first_few
 from trainer.data.images import is_image_name
 from trainer.errors import DataError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", "")
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image file below a data folder.
+    """An image, or another file, below a data folder.
 
     Attributes:
         name: POSIX path below the data folder, accents in composed form (NFC).
@@ -35,13 +38,22 @@ class Tree:
         root: the data folder, resolved.
         folders: the folders directly in it, sorted by name.
         images: all image files below it, sorted by name.
+        tables: all files below it that a label table may be, by suffix or for want of one, sorted by name.
         linked_folders: symbolic links to folders, which are not followed, sorted.
     """
 
     root: Path
     folders: tuple[str, ...]
     images: tuple[FoundImage, ...]
+    tables: tuple[FoundImage, ...]
     linked_folders: tuple[str, ...]
+
+    @property
+    def not_followed(self) -> str:
+        """What to add to a message about something that is missing: the links to folders, if there are any."""
+        if not self.linked_folders:
+            return ""
+        return f" (links to folders are not followed: {first_few(self.linked_folders, 3)})"
 
 
 def resolve_folder(folder: Path) -> Path:
@@ -60,7 +72,7 @@ def resolve_folder(folder: Path) -> Path:
 
 
 def walk(root: Path, skip: Callable[[str], bool] = lambda name: False) -> Tree:
-    """Find the images below a folder. Hidden files and folders, and files of other suffixes, are passed over.
+    """Find the images and tables below a folder; hidden files and folders, and other files, are passed over.
 
     Args:
         root: a resolved folder.
@@ -70,6 +82,7 @@ def walk(root: Path, skip: Callable[[str], bool] = lambda name: False) -> Tree:
         DataError: a folder cannot be read, or a name is no valid text.
     """
     images: list[FoundImage] = []
+    tables: list[FoundImage] = []
     linked_folders: list[str] = []
     folders: list[str] = []
     waiting = [("", root)]
@@ -86,8 +99,17 @@ def walk(root: Path, skip: Callable[[str], bool] = lambda name: False) -> Tree:
                     waiting.append((f"{name}/", entry.path))
             elif entry.is_file and is_image_name(name):
                 images.append(FoundImage(name, entry.path, entry.linked))
-    images.sort(key=lambda image: image.name)
-    return Tree(root, tuple(sorted(folders)), tuple(images), tuple(sorted(linked_folders)))
+            elif entry.is_file and table_stem(entry.name) is not None:
+                tables.append(FoundImage(name, entry.path, entry.linked))
+    for found in (images, tables):
+        found.sort(key=lambda file: file.name)
+    return Tree(root, tuple(sorted(folders)), tuple(images), tuple(tables), tuple(sorted(linked_folders)))
+
+
+def table_stem(name: str) -> str | None:
+    """A table's file name without its suffix, packed or not; None for a name that no label table has."""
+    path = PurePosixPath(name[:-3] if name.lower().endswith(".gz") else name)
+    return path.stem if path.suffix.lower() in TABLE_SUFFIXES else None
 
 
 def check_inside(image: FoundImage, root: Path) -> None:

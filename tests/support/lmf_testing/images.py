@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainer.data.dataset import ImageDataset
+from trainer.data.images import decode_image, read_image_file
+
 
 def picture(seed: int, width: int = 20, height: int = 16) -> Image.Image:
     """An RGB picture of random pixels, other for every seed."""
@@ -40,6 +43,21 @@ def write_classes(root: Path, counts: Mapping[str, int], suffix: str = ".png") -
             seed += 1
             write_picture(root / name / f"{number:03d}{suffix}", seed)
     return root
+
+
+def folder_dataset(root: Path, name: str = "skin") -> ImageDataset:
+    """All files in the folders of a folder, each folder a class."""
+    files = tuple(sorted(path for path in root.glob("*/*") if path.is_file()))
+    classes = tuple(sorted({path.parent.name for path in files}))
+    return ImageDataset(
+        name=name,
+        class_names=classes,
+        image_names=tuple(path.relative_to(root).as_posix() for path in files),
+        labels=np.array([classes.index(path.parent.name) for path in files], dtype=np.int64),
+        read=lambda index: read_image_file(files[index]),
+        decode=decode_image,
+        files=files,
+    )
 
 
 def png_of_size(width: int, height: int) -> bytes:

@@ -12,7 +12,8 @@ from pathlib import Path
 from storage.database import Database
 from storage.trials import TrialMirror
 from study.home import Home
-from study.plan import PlannedStudy, load_images, plan_study
+from study.images import load_images
+from study.plan import PlannedStudy, plan_study
 from study.run_options import RunOptions
 from study.spec import StudySpec
 from study.spec_input import build_study
@@ -25,7 +26,7 @@ EPOCHS = 2
 def short_spec(**flags: object) -> StudySpec:
     """The embedded digits, shortened: 2 epochs of 16 x 16 pixels."""
     given = {"study": STUDY, "epochs": EPOCHS, "image_size": 16, "batch_size": 64, "threads": 1, **flags}
-    spec, _ = build_study("digits-lt", given, resolve_model=lambda name: name, find_title=lambda name: name)
+    spec, _ = build_study("digits-lt", given, resolve_model=lambda name: name)
     return spec
 
 
@@ -36,7 +37,7 @@ def home_of(folder: Path, url: str) -> Home:
 
 def plan_real(home: Home, spec: StudySpec) -> PlannedStudy:
     """Decode the images and plan the points."""
-    facts = load_images(spec, home).facts(spec.title)
+    facts = load_images(spec, home)
     database = Database.open(home.storage_url)
     mirror = TrialMirror.open(database)
     try:

@@ -14,12 +14,37 @@ from optuna.trial import TrialState
 
 from storage.database import Database
 from storage.errors import StorageError
-from storage.planning import NewPoint, delete_study, give_trials, plan_points, save_study
-from storage.queries import find_spec, list_studies
-from storage.schema import DatasetRow
+from storage.planning import DatasetFacts, NewPoint, delete_study, give_trials, plan_points, save_study
+from storage.queries import find_spec, list_studies, read_parts
+from storage.schema import DatasetRow, StudyRow
 from storage.trials import POINT_KEY
 
 STUDY = "skin-small"
+FACTS = DatasetFacts("skin", "f" * 64, "s" * 64, ("nv", "mel"), {"train": (8, 4), "val": (2, 1), "test": (2, 1)})
+LESIONS = {
+    "group": "lesion",
+    "groups": 12,
+    "leaking_groups": 5,
+    "leaking_val_groups": 4,
+    "test_images": 30,
+    "leaking_test_images": 6,
+}
+PATIENTS = {
+    "group": "patient",
+    "groups": 9,
+    "leaking_groups": 3,
+    "leaking_val_groups": 0,
+    "test_images": 30,
+    "leaking_test_images": 7,
+}
+LEAKING = replace(FACTS, parts="rrrrrrrrrrrrvvvttt", leakage=(LESIONS, PATIENTS))
+
+
+def attributes(lab, study_id):
+    """What Optuna shows with a study."""
+    with lab.database.read() as connection:
+        optuna_id = connection.scalar(sa.select(StudyRow.optuna_study_id).where(StudyRow.id == study_id))
+    return lab.mirror.storage.get_study_user_attrs(optuna_id)
 
 
 def check_planned(lab, study_id, keys, study=STUDY):
@@ -100,7 +125,12 @@ class TestStudies:
     def test_optuna_shows_dataset_model_and_classes_and_maximises(self, lab):
         lab.plan(1)
         study = optuna.load_study(study_name=STUDY, storage=lab.mirror.storage)
-        assert study.user_attrs == {"lmf:dataset": "skin", "lmf:model": "small", "lmf:classes": ["nv", "mel"]}
+        assert study.user_attrs == {
+            "lmf:dataset": "skin",
+            "lmf:model": "small",
+            "lmf:classes": ["nv", "mel"],
+            "lmf:leakage": "nothing is known of lesions or patients",
+        }
         assert study.direction == StudyDirection.MAXIMIZE
 
     def test_an_extension_replaces_the_description(self, lab):
@@ -117,6 +147,43 @@ class TestStudies:
         lab.plan(1, "skin-other", facts=replace(lab.facts, split_fingerprint="t" * 64))
         with lab.database.read() as connection:
             assert connection.scalar(sa.select(sa.func.count()).select_from(DatasetRow)) == 2
+
+    def test_parts_and_leaks_are_stored_with_the_data(self, lab):
+        lab.plan(1, facts=LEAKING)
+        assert read_parts(lab.database, STUDY) == LEAKING.parts
+        assert lab.study().leakage == (LESIONS, PATIENTS)
+
+    def test_nothing_is_stored_of_what_is_not_known(self, lab):
+        lab.plan(1)
+        assert read_parts(lab.database, STUDY) == ""
+        assert lab.study().leakage == ()
+
+    @pytest.mark.parametrize("study", [STUDY, "skin-large"])
+    def test_parts_and_leaks_complete_data_that_were_stored_without(self, lab, study):
+        lab.plan(1)
+        with lab.database.begin() as connection:
+            connection.execute(sa.update(DatasetRow).values(parts=sa.null(), leakage=sa.null()))
+        lab.plan(1, study, LEAKING)
+        assert read_parts(lab.database, STUDY) == LEAKING.parts
+        assert lab.study().leakage == (LESIONS, PATIENTS)
+        with lab.database.read() as connection:
+            assert connection.scalar(sa.select(sa.func.count()).select_from(DatasetRow)) == 1
+
+    def test_of_leaks_the_newest_count_and_are_not_forgotten(self, lab):
+        study_id = lab.plan(1, facts=LEAKING)
+        lab.plan(1, facts=replace(LEAKING, leakage=[PATIENTS, LESIONS]))
+        assert lab.study().leakage == (PATIENTS, LESIONS)
+        lab.plan(1)
+        assert lab.study().leakage == (PATIENTS, LESIONS)
+        assert read_parts(lab.database, STUDY) == LEAKING.parts
+        assert attributes(lab, study_id)["lmf:leakage"].startswith("patient: 3 of 9")
+
+    def test_optuna_shows_leaks_in_words(self, lab):
+        study_id = lab.plan(1, facts=LEAKING)
+        assert attributes(lab, study_id)["lmf:leakage"] == (
+            "lesion: 5 of 12 in training and in test (6 of 30 test images), 4 in training and in validation; "
+            "patient: 3 of 9 in training and in test (7 of 30 test images), 0 in training and in validation"
+        )
 
     def test_a_study_of_optuna_with_other_trials_is_refused(self, lab):
         foreign = optuna.create_study(study_name=STUDY, storage=lab.mirror.storage, direction="maximize")
@@ -160,8 +227,8 @@ class TestCutShort:
                 check_planned(lab, lab.plan(2, study), ["p0", "p1"], study)
             else:
                 break
-        # Optuna's study, its three attributes, our study, the points, a trial each, and the trials' numbers.
-        assert number - 1 == 9, "each write was cut"
+        # Optuna's study, its four attributes, our study, the points, a trial each, and the trials' numbers.
+        assert number - 1 == 10, "each write was cut"
 
     def test_an_extension_cut_at_each_write_in_turn(self, lab, cut_at, power_cut):
         study_id = lab.plan(1)

@@ -21,7 +21,7 @@ from storage import preparation
 from storage.database import Database
 from storage.errors import NoDatabaseError, StorageError
 from storage.preparation import MIGRATIONS, SCHEMA_VERSION, VERSION_TABLE, read_version
-from storage.queries import list_studies
+from storage.queries import list_studies, read_parts, read_study
 from storage.schema import Base
 from storage.trials import TrialMirror
 
@@ -58,6 +58,44 @@ os.close(opener)
 sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
+FIRST_ROWS = {
+    "lmf_datasets": {
+        "id": 7,
+        "title": "skin",
+        "fingerprint": "f" * 64,
+        "split_fingerprint": "s" * 64,
+        "class_names": '["nv", "mel"]',
+        "counts": '{"train": [8, 4], "val": [2, 1], "test": [2, 1]}',
+    },
+    "lmf_studies": {
+        "id": 3,
+        "name": "skin-small",
+        "model": "small",
+        "dataset_id": 7,
+        "optuna_study_id": 1,
+        "spec": '{"recipe": {"epochs": 2}}',
+        "created_at": 1000.5,
+    },
+    "lmf_points": {
+        "id": 5,
+        "study_id": 3,
+        "key": "lmf a=1 b=0.5 seed=23",
+        "position": 1,
+        "alpha": 1.0,
+        "beta": 0.5,
+        "loss": "lmf",
+        "seed": 23,
+        "settings": '["beta"]',
+        "generation": 1,
+        "state": "complete",
+        "last_epoch": 2,
+        "failures": 0,
+        "fruitless_losses": 0,
+        "lost_epochs": 0,
+        "scores": '{"val": {"macro_f1": 0.5}}',
+    },
+}
+
 
 def config_on(connection):
     config = Config()
@@ -73,6 +111,32 @@ def opened(url):
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def at_revision(url, revision):
+    """A new database as the lmf of that schema made it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "SCHEMA_VERSION", revision)
+        with opened(url) as database:
+            yield database
+
+
+def plant_in_first_tables(database):
+    """Put a study with a complete point into the first tables."""
+    tables = {name: sa.table(name, *map(sa.column, columns)) for name, columns in FIRST_ROWS.items()}
+    with database.begin() as connection:
+        for name, values in FIRST_ROWS.items():
+            connection.execute(sa.insert(tables[name]).values(values))
+
+
+def rows_of(database):
+    """All rows of our tables, by table."""
+    with database.read() as connection:
+        return {
+            name: [dict(row._mapping) for row in connection.execute(sa.text(f"SELECT * FROM {name}"))]
+            for name in FIRST_ROWS
+        }
 
 
 def tables(database):
@@ -156,6 +220,65 @@ class TestMigrations:
             assert set(Base.metadata.tables) <= set(tables(database))
 
 
+class TestFromAnOlderVersion:
+    def test_a_database_of_the_first_tables_keeps_all_that_it_holds(self, storage_url):
+        with at_revision(storage_url, "0001") as database:
+            assert read_version(database) == "0001"
+            plant_in_first_tables(database)
+            before = rows_of(database)
+        with opened(storage_url) as database:
+            assert read_version(database) == SCHEMA_VERSION
+            after = rows_of(database)
+            (dataset,) = after["lmf_datasets"]
+            assert (dataset.pop("parts"), dataset.pop("leakage")) == (None, None)
+            assert after == before
+            study = read_study(database, "skin-small")
+            assert (study.leakage, read_parts(database, "skin-small")) == ((), "")
+            assert study.counts == {"train": (8, 4), "val": (2, 1), "test": (2, 1)}
+            assert study.points[0].scores == {"val": {"macro_f1": 0.5}}
+
+    def test_it_is_upgraded_by_a_command_that_makes_no_database(self, storage_url):
+        with at_revision(storage_url, "0001") as database:
+            plant_in_first_tables(database)
+        database = Database.open(storage_url, create=False)
+        try:
+            assert read_version(database) == SCHEMA_VERSION
+            assert list_studies(database) == ("skin-small",)
+        finally:
+            database.close()
+
+    def test_an_upgrade_cut_short_leaves_the_older_one_and_is_made_again(self, storage_url, monkeypatch):
+        with at_revision(storage_url, "0001") as database:
+            plant_in_first_tables(database)
+            before = rows_of(database)
+        made = Operations.add_column
+
+        def fail(self, table, column, **options):
+            if column.name == "leakage":
+                raise OSError("no more")
+            return made(self, table, column, **options)
+
+        monkeypatch.setattr(Operations, "add_column", fail)
+        with pytest.raises(OSError, match="no more"):
+            Database.open(storage_url)
+        monkeypatch.undo()
+        with at_revision(storage_url, "0001") as database:
+            assert rows_of(database) == before
+        with opened(storage_url) as database:
+            assert read_version(database) == SCHEMA_VERSION
+            assert list_studies(database) == ("skin-small",)
+
+    def test_back_to_the_first_tables_loses_the_new_columns_only(self, storage_url):
+        with at_revision(storage_url, "0001") as database:
+            plant_in_first_tables(database)
+            before, first = rows_of(database), tables(database)
+        with opened(storage_url) as database:
+            with database.begin() as connection:
+                command.downgrade(config_on(connection), "0001")
+            assert rows_of(database) == before
+            assert tables(database) == first
+
+
 class TestVersions:
     def test_a_prepared_database_is_opened_without_another_look(self, prepared_url, monkeypatch):
         monkeypatch.setattr(preparation, "_migrate", None)
@@ -169,7 +292,7 @@ class TestVersions:
             connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
         with pytest.raises(StorageError) as caught:
             Database.open(storage_url, create=create)
-        assert "its schema 0999 is newer than this lmf knows (0001); use the newer lmf" in str(caught.value)
+        assert "its schema 0999 is newer than this lmf knows (0002); use the newer lmf" in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_a_newer_optuna_is_refused(self, prepared_url):

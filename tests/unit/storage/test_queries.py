@@ -13,6 +13,7 @@ from storage.queries import (
     read_artifact_ids,
     read_attempts,
     read_epochs,
+    read_parts,
     read_study,
     read_workers,
 )
@@ -38,6 +39,8 @@ class TestStudies:
     def test_an_unknown_study_is_refused(self, lab):
         with pytest.raises(StorageError, match="no study named skin-small"):
             read_study(lab.database, STUDY)
+        with pytest.raises(StorageError, match="no study named skin-small"):
+            read_parts(lab.database, STUDY)
         assert find_spec(lab.database, STUDY) is None
         assert read_epochs(lab.database, STUDY) == ()
         assert read_attempts(lab.database, STUDY) == ()

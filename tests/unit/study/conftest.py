@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -131,6 +131,25 @@ class Records:
         if isinstance(given, Mapping):
             return dict(given)
         return self.scores() if given is None else self.scores(given)
+
+
+@pytest.fixture
+def leaks() -> Callable[..., dict[str, Any]]:
+    """Makes an entry of a study's leakage: `leaks("lesion", 5, val=3)`; without counts, nothing of the kind leaks."""
+
+    def make(
+        group: str, count: int = 0, val: int = 0, images: int | None = None, test_images: int = 30
+    ) -> dict[str, Any]:
+        return {
+            "group": group,
+            "groups": 60,
+            "leaking_groups": count,
+            "leaking_val_groups": val,
+            "test_images": test_images,
+            "leaking_test_images": count + 1 if images is None and count else images or 0,
+        }
+
+    return make
 
 
 @pytest.fixture

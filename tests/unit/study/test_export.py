@@ -24,7 +24,7 @@ def document(records):
 def test_the_document_has_exactly_the_keys_that_scripts_expect(document):
     assert list(document) == ["studies"]
     (study,) = document["studies"]
-    assert list(study) == ["study", "dataset", "model", "best", "settings"]
+    assert list(study) == ["study", "dataset", "model", "best", "settings", "leakage"]
     assert list(study["best"]) == [
         "alpha",
         "beta",
@@ -78,6 +78,13 @@ def test_a_study_with_no_complete_point(records):
     nothing = {"mean": None, "average_deviation": None}
     assert document["studies"][0]["best"] is None
     assert document["studies"][0]["settings"] == {"beta": {"points": 0, "val": nothing, "test": nothing, "best": None}}
+
+
+def test_leaks_are_told_kind_by_kind(records, leaks):
+    entries = (leaks("lesion", 5), leaks("patient"))
+    document = export_document([records.study(leakage=entries), records.study(name="other")])
+    assert [study["leakage"] for study in document["studies"]] == [list(entries), []]
+    assert yaml.safe_load(render(document, "yaml")) == json.loads(render(document, "json")) == document
 
 
 def test_no_study_and_several_studies(records):

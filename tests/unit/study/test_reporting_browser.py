@@ -55,8 +55,9 @@ def test_a_browser_draws_every_figure_and_has_nothing_to_complain_of(records, tm
     page, complaints = drawn(path, number, tmp_path / "profile")
 
     assert complaints == []
-    assert page.count('class="plot js-plotly-plot"') == 7
-    assert page.count('class="scatterlayer mlayer"') == 7
+    assert page.count('class="plot js-plotly-plot"') == 8
+    assert page.count('class="scatterlayer mlayer"') == 8
+    assert page.count('class="barlayer mlayer"') == 1
     assert rgb(palette["test"]) in page
     assert "var(--" not in re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
     assert "<title>taken over" not in page

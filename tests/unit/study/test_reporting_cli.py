@@ -27,6 +27,7 @@ def store(connection, data, number):
             split_fingerprint=str(number) * 64,
             class_names=list(study.class_names),
             counts={split: list(counts) for split, counts in study.counts.items()},
+            leakage=list(study.leakage),
         )
     )
     insert(
@@ -61,13 +62,14 @@ def store(connection, data, number):
 
 
 @pytest.fixture
-def home(records, tmp_path, monkeypatch):
+def home(records, leaks, tmp_path, monkeypatch):
     """A home with two studies, one with a complete point and one without."""
     for name in ("LMF_STORAGE", "LMF_STORAGE_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LMF_HOME", str(tmp_path))
     database = Database.open(f"sqlite:///{tmp_path / 'lmf.db'}")
-    done = records.study([records.point(1.0, 0.5, 0.7, 0.6), records.point(1.0, 0.6, 0.5, 0.8)])
+    points = [records.point(1.0, 0.5, 0.7, 0.6), records.point(1.0, 0.6, 0.5, 0.8)]
+    done = records.study(points, leakage=(leaks("lesion", 813),))
     begun = records.study([records.point(1.0, 0.5)], name="begun")
     with database.begin() as connection:
         for number, study in enumerate((done, begun), start=1):
@@ -87,6 +89,8 @@ def test_report_writes_one_file_of_all_studies_and_says_where(home):
     text = path.read_text(encoding="utf-8")
     assert "2 of 2 points complete." in text
     assert "0 of 1 point complete" in text
+    assert "Test scores are too good: 813 lesions are in training and in test" in text
+    assert "Nothing is known of lesions or patients" in text
     assert str(home) not in text
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -119,6 +123,8 @@ def test_export_prints_one_document_of_the_studies_asked_for(home):
     assert document["studies"][0]["best"]["beta"] == 0.5
     assert document["studies"][0]["best"]["test_macro_f1"] == 0.6
     assert document["studies"][1]["best"] is None
+    assert [len(study["leakage"]) for study in document["studies"]] == [1, 0]
+    assert document["studies"][0]["leakage"][0]["leaking_groups"] == 813
     only = json.loads(call(export_command, "begun", "begun", "--json").stdout)
     assert only == {"studies": document["studies"][1:]}
     assert yaml.safe_load(call(export_command, "--yaml").stdout) == document

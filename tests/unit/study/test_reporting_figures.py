@@ -7,7 +7,7 @@ import pytest
 
 from study.reporting import figures
 from study.reporting.assets import DARK, LIGHT
-from study.reporting.rows import epoch_rows, point_rows
+from study.reporting.rows import ClassCount, class_counts
 from study.reporting.statistics import summarize
 
 
@@ -25,10 +25,6 @@ def study(records):
 
 def traces(picture):
     return {trace["name"]: trace for trace in json.loads(picture.figure.to_json())["data"]}
-
-
-def epochs_of(records, study):
-    return epoch_rows(point_rows(study), records.data(study).epochs)
 
 
 def test_fig4_shows_mean_and_average_deviation_in_percent(study):
@@ -83,45 +79,56 @@ def test_all_points_lie_on_one_axis_of_ratios(study):
     assert shown["test"]["y"][3] == 60.0
 
 
-def test_learning_curves_have_gaps_between_points_and_the_best_apart(records, study):
-    shown = traces(figures.score_curves(summarize(study), epochs_of(records, study)))
-    assert shown["other points"]["x"] == [1, 2, None] * 3
-    assert shown["other points"]["y"] == [50.0, 50.0, None] * 3
-    assert shown["best: α 1.0, β 0.5, seed 23, trial 2"]["x"] == [1, 2, None]
+def test_classes_are_bars_in_class_order_stacked_by_part(records):
+    study = records.study(counts={"train": (70, 7), "val": (15, 1), "test": (15, 2)})
+    picture = figures.class_distribution("skin", class_counts(study))
+    figure = json.loads(picture.figure.to_json())
+    shown = traces(picture)
+    assert picture.title == "skin, imbalance ratio 10.0"
+    assert figure["layout"]["barmode"] == "stack"
+    bars = [trace for trace in figure["data"] if trace["type"] == "bar"]
+    assert [(bar["name"], bar["x"], bar["y"]) for bar in bars] == [
+        ("training", ["NV", "MEL"], [70, 7]),
+        ("validation", ["NV", "MEL"], [15, 1]),
+        ("test", ["NV", "MEL"], [15, 2]),
+    ]
+    assert shown["test"]["hovertext"][1] == "MEL<br>test: 2 (20.00 % of the class)<br>in all: 10 (9.09 % of the images)"
+    (text,) = (trace for trace in figure["data"] if trace["type"] == "scatter")
+    assert (text["text"], text["y"]) == (["100", "10"], [100, 10])
 
 
-def test_learning_curves_without_a_best_show_all_points(records):
-    point = records.point(loss="<b>mine", alpha=None, beta=None, trial_number=None)
-    study = records.study([point])
-    rows = epoch_rows(point_rows(study), [records.epoch(point, 1)])
-    (trace,) = traces(figures.score_curves(summarize(study), rows)).values()
-    assert trace["name"] == "points"
-    assert trace["text"][0].startswith("&lt;b&gt;mine, seed 23")
+def test_classes_without_a_split_are_one_bar_each(records):
+    rows = [ClassCount("a", None, None, None, 1200), ClassCount("b", None, None, None, 4)]
+    bars = [trace for trace in traces(figures.class_distribution("x", rows)).values() if trace["type"] == "bar"]
+    assert [(bar["name"], bar["y"]) for bar in bars] == [("total", [1200, 4])]
+    assert bars[0]["hovertext"] == [
+        "a<br>in all: 1,200 (99.67 % of the images)",
+        "b<br>in all: 4 (0.33 % of the images)",
+    ]
 
 
-def test_losses_and_weighted_halves_of_the_best_trial(records, study):
+def test_classes_of_any_name_and_size_can_be_shown():
+    rows = [ClassCount(name, 0, 0, 0) for name in ("1", "var(--test)", "<b>&\"it's")]
+    picture = figures.class_distribution("x", rows)
+    figure = json.loads(picture.figure.to_json())
+    assert figure["layout"]["xaxis"]["type"] == "category"
+    assert figure["data"][0]["x"] == ["1", "var&#40;--test)", "&lt;b&gt;&amp;\"it's"]
+    assert picture.title == "x, no image of 1, var(--test), <b>&\"it's"
+    assert figures.class_distribution("x", []).title == "x, no class"
+    many = [ClassCount(str(number), 3, 1, 1) for number in range(21)]
+    assert {trace["type"] for trace in traces(figures.class_distribution("x", many)).values()} == {"bar"}
+
+
+def test_every_colour_is_in_both_palettes(study):
     summary = summarize(study)
-    best = figures.best_epochs(summary, epochs_of(records, study))
-    assert [row.point.trial for row in best] == [2, 2]
-    assert traces(figures.loss_curves(best))["training"]["y"] == [4.0, 2.0]
-    assert traces(figures.loss_curves(best))["validation"]["y"] == [5.0, 2.5]
-    halves = traces(figures.half_curves(best))
-    assert halves["α · LDAM"]["y"] == [3.5, 1.75]
-    assert halves["β · focal"]["y"] == [0.025, 0.0125]
-
-
-def test_every_colour_is_in_both_palettes(records, study):
-    summary, epochs = summarize(study), epochs_of(records, study)
-    best = figures.best_epochs(summary, epochs)
     pictures = [
         figures.setting_means(summary),
         figures.points_by_value(summary, "test"),
         figures.points_by_ratio(summary),
-        figures.score_curves(summary, epochs),
-        figures.loss_curves(best),
-        figures.half_curves(best),
+        figures.class_distribution("skin", class_counts(study)),
+        figures.class_distribution("skin", [ClassCount("a", None, None, None, 3)]),
     ]
     named = set(re.findall(r"var\(--(\w+)\)", "".join(picture.figure.to_json() for picture in pictures)))
-    assert {"text", "test", "val", "joint", "beta", "alpha", "faint"} <= named
+    assert {"text", "test", "val", "joint", "beta", "alpha", "muted", "accent"} <= named
     assert named <= set(LIGHT)
     assert set(LIGHT) == set(DARK)

@@ -104,7 +104,7 @@ def test_every_figure_has_its_place_and_every_place_its_figure(page):
     places = [attributes["id"] for _, attributes in shown.elements if attributes.get("class") == "plot"]
     assert len(places) == len(set(places))
     assert set(places) == set(shown.figures)
-    names = ("settings", "points-test", "points-val", "ratio", "curves", "losses", "halves")
+    names = ("settings", "points-test", "points-val", "ratio", "curves", "losses", "halves", "classes")
     assert places == [f"study-1-{name}" for name in names]
     assert "test: mean ± average deviation" in [trace["name"] for trace in shown.figures["study-1-settings"]["data"]]
 
@@ -166,7 +166,7 @@ def test_a_study_that_has_just_begun(records, epochs):
     assert "Unfinished: 0 of 3 points complete (2 running, 1 waiting)" in shown.words
     assert "There is no best α and β yet: no point with α and β is complete." in shown.words
     assert ("No epoch has ended yet." in shown.words) == (epochs == 0)
-    assert list(shown.figures) == ["study-1-curves"] * epochs
+    assert list(shown.figures) == ["study-1-curves"] * epochs + ["study-1-classes"]
 
 
 def test_a_study_without_points(records):
@@ -226,12 +226,46 @@ def test_a_class_that_was_never_predicted_is_named(page, records):
     )
 
 
+def test_leaks_are_told_at_the_answer_and_wherever_scores_stand(page, leaks):
+    shown = page(leakage=(leaks("lesion", 813, images=955, test_images=1502),))
+    words = shown.words
+    assert words.count("813 lesions are in training and in test (955 of 1,502 test images show one)") == 1
+    assert words.count("--group lesion keeps lesions whole") == 1
+    assert words.count("813 lesions leak from training into test: test scores are too good.") == 5
+    for section in ("The answer", "Fig 4", "The single points", "Learning curves", "Classes", "The table of points"):
+        assert "813 lesions" in words.split(f" {section}")[1][:600], section
+    loud = [attributes for tag, attributes in shown.elements if tag == "p" and attributes.get("class") == "warn"]
+    assert len(loud) == 6 + 1, "these six, and the one for browsers without JavaScript"
+
+
+def test_without_leaks_that_is_said_and_nothing_warns(page, leaks):
+    shown = page(leakage=(leaks("lesion"),))
+    assert shown.words.count("No lesion is in both training and test.") == 6
+    unknown = page()
+    assert unknown.words.count("Nothing is known of lesions or patients") == 1
+    for words in (shown, unknown):
+        loud = [attributes for tag, attributes in words.elements if tag == "p" and attributes.get("class") == "warn"]
+        assert len(loud) == 1, "the one for browsers without JavaScript"
+
+
+def test_leaks_are_told_where_there_is_no_answer_yet(page, records, leaks):
+    words = page(points=(records.point(state="running"),), leakage=(leaks("patient", 1),)).words
+    assert "There is no best α and β yet" in words
+    assert "Test scores are too good: 1 patient is in training and in test" in words
+
+
+def test_a_hostile_kind_of_group_is_text(page, leaks):
+    shown = page(leakage=(leaks(HOSTILE, 3),))
+    assert len(shown.scripts) == 3
+    assert f"3 groups of {HOSTILE} leak" in shown.words
+
+
 def test_another_loss_alone_has_points_and_curves_but_no_answer(records):
     point = replace(records.point(None, None, 0.5), loss="cce")
     study = records.study([point])
     shown = Page(report_page([StudyData(study, (records.epoch(point, 1, halves=None),), ())]))
     assert "no point with α and β is complete" in shown.words
-    assert list(shown.figures) == ["study-1-curves"]
+    assert list(shown.figures) == ["study-1-curves", "study-1-classes"]
 
 
 def test_without_halves_there_is_no_picture_of_them(records, points):

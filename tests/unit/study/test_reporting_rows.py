@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from study.reporting.rows import SCORES, class_rows, epoch_rows, finite, point_rows
+from study.reporting.rows import SCORES, ClassCount, class_counts, class_rows, epoch_rows, finite, point_rows
 
 
 def test_a_complete_point_keeps_everything_that_was_recorded(records):
@@ -76,6 +76,15 @@ def test_a_point_without_scores_has_no_classes_and_an_empty_class_no_recall(reco
     scores = records.scores(confusion=[[8, 0], [0, 0]])
     (row,) = point_rows(records.study([records.point(val=scores, test=scores)]))
     assert class_rows(row, ("NV", "MEL"))[1].recall == 0.0
+
+
+def test_a_class_has_the_images_of_its_parts(records):
+    counts = class_counts(records.study())
+    assert counts == (ClassCount("NV", 38, 8, 8), ClassCount("MEL", 18, 4, 4))
+    assert [count.images for count in counts] == [54, 26]
+    (unsplit, _) = class_counts(records.study(counts={"train": (38, 18)}))
+    assert (unsplit, unsplit.images) == (ClassCount("NV", 38, None, None), 38)
+    assert ClassCount("NV", None, None, None, 60).images == 60
 
 
 def test_only_finite_numbers_are_kept():

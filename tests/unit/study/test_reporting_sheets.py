@@ -65,6 +65,19 @@ def test_epochs_and_classes_name_their_point(data):
     ]
 
 
+@pytest.mark.parametrize("name", ["settings", "points", "epochs", "classes"])
+def test_every_row_with_scores_says_how_many_groups_leak(data, leaks, name):
+    def leaking(entries):
+        study = replace(data.study, leakage=entries)
+        rows = read(sheets([replace(data, study=study)])[name])
+        assert list(rows[0])[-2:] == ["leaking_val_groups", "leaking_test_groups"]
+        return {(row["leaking_val_groups"], row["leaking_test_groups"]) for row in rows}
+
+    assert leaking(()) == {("", "")}
+    assert leaking((leaks("lesion"),)) == {("0", "0")}
+    assert leaking((leaks("lesion"), leaks("patient", 1200, val=7))) == {("7", "1200")}
+
+
 def test_several_studies_share_a_table_and_are_told_apart(data, records):
     other = replace(data, study=replace(data.study, name="other"))
     for rows in map(read, sheets([data, other]).values()):

@@ -91,6 +91,12 @@ def test_the_overview_has_a_row_a_study(records):
     assert cells(table, "split") == ["55555555", "55555555"]
 
 
+def test_the_overview_says_what_leaks(records, leaks):
+    studies = [records.study(leakage=entries) for entries in ((leaks("lesion", 813),), (leaks("lesion"),), ())]
+    table = tables.overview([summarize(study) for study in studies])
+    assert cells(table, "leaks") == ["813 lesions leak", "none", "unknown"]
+
+
 def test_the_recipe_is_shown_whole(records):
     study = records.study(spec={"recipe": {"epochs": 60, "lr": 1e-4}, "seeds": [23, 24], "group": None, "settings": []})
     facts = dict(tables.recipe(StudyData(study, (), ())).rows)

@@ -12,7 +12,7 @@ from study.settings import DEFAULT_GRID, SETTINGS
 from study.spec import StudySpec
 from study.spec_input import build_study, read_run_options
 from trainer.config import Recipe, demo_recipe
-from trainer.errors import DataError, ModelError
+from trainer.errors import ModelError
 
 ALIASES = {"efficientnetv2": "tf_efficientnetv2_s.in1k", "test_efficientnet": "test_efficientnet.r160_in1k"}
 ALL_UNASKED = {"settings", "grid", "seeds", "precision", "threads"}
@@ -24,16 +24,8 @@ def resolve_model(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def find_title(dataset: str, data: Path | None) -> str:
-    if dataset == "hamm":
-        raise DataError("no dataset named hamm")
-    if dataset in ("folder", "csv"):
-        return data.stem if data else "data"
-    return Path(dataset.partition(":")[2] or dataset).stem
-
-
 def build(dataset: str | Path, **flags: object) -> tuple[StudySpec, RunOptions]:
-    return build_study(str(dataset), flags, resolve_model=resolve_model, find_title=find_title)
+    return build_study(str(dataset), flags, resolve_model=resolve_model)
 
 
 def problems(dataset: str | Path, **flags: object) -> list[str]:
@@ -92,6 +84,7 @@ def test_every_flag_arrives(here: Path) -> None:
         "model": "resnet18",
         "weights": "none",
         "image_size": 64,
+        "exact": True,
         "normalize": True,
         "augment": "standard",
         "epochs": 7,
@@ -112,7 +105,7 @@ def test_every_flag_arrives(here: Path) -> None:
     flags |= {"study": "mine", "data": ".", "settings": "alpha,joint", "grid": "2,0.50", "seeds": "25,24"}
     flags |= {"split_seed": "1", "group": "lesion", "workers": "4", "device": "cuda:1", "keep_weights": "all"}
     flags |= {"max_attempts": "3", "lease_seconds": "2.5", "storage": "sqlite://", "dry_run": True}
-    spec, options = build("ham", **flags, allow_versions=True)
+    spec, options = build("ham10000", **flags, allow_versions=True)
     assert spec.recipe.to_dict() == recipe | {"weights_sha256": None}
     assert (spec.name, spec.data, spec.settings, spec.grid) == ("mine", here, ("joint", "alpha"), (0.5, 2.0))
     assert (spec.seeds, spec.split_seed, spec.group, spec.unasked) == ((24, 25), 1, "lesion", frozenset())
@@ -130,11 +123,11 @@ def test_every_flag_arrives(here: Path) -> None:
 
 def test_a_file_says_the_same_and_flags_win(here: Path) -> None:
     Path("study.toml").write_text(
-        '[study]\ndataset = "ham"\ndata = "."\nstudy = "mine"\ngrid = [0.5, 1]\nseeds = 24\ngroup = "lesion"\n'
+        '[study]\ndataset = "ham10000"\ndata = "."\nstudy = "mine"\ngrid = [0.5, 1]\nseeds = 24\ngroup = "lesion"\n'
         '[recipe]\nepochs = 3\nlr = 1\nnormalize = true\n[run]\nworkers = 2\nkeep_weights = "none"\n'
     )
     spec, options = build("study.toml", epochs="4", group="none", normalize=False, workers="1")
-    assert (spec.name, spec.dataset, spec.data, spec.grid, spec.seeds) == ("mine", "ham", here, (0.5, 1.0), (24,))
+    assert (spec.name, spec.dataset, spec.data, spec.grid, spec.seeds) == ("mine", "ham10000", here, (0.5, 1.0), (24,))
     assert (spec.recipe.epochs, spec.recipe.lr, spec.recipe.normalize, spec.group) == (4, 1.0, False, None)
     assert spec.unasked == {"settings", "precision", "threads"}
     assert (options.workers, options.keep_weights) == (1, "none")
@@ -157,10 +150,10 @@ def test_relative_paths_start_from_the_file_or_from_here(tmp_path: Path, here: P
 
 def test_data_come_from_the_environment_last(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMF_DATA", str(tmp_path))
-    assert build("ham")[0].data == tmp_path
-    assert build("ham", data=".")[0].data == here
+    assert build("ham10000")[0].data == tmp_path
+    assert build("ham10000", data=".")[0].data == here
     monkeypatch.setenv("LMF_DATA", str(tmp_path / "gone"))
-    assert problems("ham")[0] == f"LMF_DATA: there is nothing at {tmp_path / 'gone'}"
+    assert problems("ham10000")[0] == f"LMF_DATA: there is nothing at {tmp_path / 'gone'}"
 
 
 def test_a_dataset_named_by_its_form_has_its_title_from_the_data(tmp_path: Path) -> None:
@@ -174,20 +167,20 @@ def test_a_home_folder_is_spelled_out(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "images").mkdir()
     assert build("folder:~/images", data="~/images")[0].dataset == f"folder:{tmp_path / 'images'}"
-    assert build("ham", data="~/images")[0].data == tmp_path / "images"
+    assert build("ham10000", data="~/images")[0].data == tmp_path / "images"
 
 
 def test_a_weights_file_is_pinned_by_its_hash(here: Path) -> None:
     Path("w.pth").write_bytes(b"weights")
-    recipe = build("ham", weights="w.pth")[0].recipe
+    recipe = build("ham10000", data=".", weights="w.pth")[0].recipe
     assert recipe.weights == str(here / "w.pth")
     assert recipe.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
     expected = "expected hub, none or a file of weights"
-    assert problems("ham", weights="x.pth") == [
+    assert problems("ham10000", data=".", weights="x.pth") == [
         f"--weights: cannot read {here / 'x.pth'}: No such file or directory",
         expected,
     ]
-    assert problems("ham", weights=".") == [f"--weights: cannot read {here}: Is a directory", expected]
+    assert problems("ham10000", data=".", weights=".") == [f"--weights: cannot read {here}: Is a directory", expected]
 
 
 def test_all_problems_of_flags_are_reported_together() -> None:
@@ -207,7 +200,7 @@ def test_all_problems_of_flags_are_reported_together() -> None:
         keep_weights="few",
     )
     assert {problem for problem in found if problem.startswith(("--", "DATASET"))} == {
-        "DATASET: no dataset named hamm",
+        "DATASET: unknown dataset 'hamm'",
         "--data: there is nothing at " + str(Path.cwd() / "gone"),
         "--grid: 'x' is not a finite number",
         "--grid: 2.5 is outside [0.5, 2.0]",
@@ -228,8 +221,8 @@ def test_all_problems_of_flags_are_reported_together() -> None:
 
 def test_all_problems_of_a_file_are_reported_together() -> None:
     Path("study.toml").write_text(
-        '[study]\ndataset = "ham"\ngrid = [2.5, "x"]\nseeds = []\n[recipe]\nepochs = "many"\nscale = -1\nlayers = 3\n'
-        "[run]\ndry_run = 1\n"
+        '[study]\ndataset = "folder:skin"\ngrid = [2.5, "x"]\nseeds = []\n'
+        '[recipe]\nepochs = "many"\nscale = -1\nlayers = 3\n[run]\ndry_run = 1\n'
     )
     found = problems("study.toml", lr="-1")
     assert {problem for problem in found if problem.startswith(("--", "study.toml"))} == {
@@ -253,3 +246,32 @@ def test_run_options_are_read_without_a_study() -> None:
 
 def test_a_study_file_that_is_not_there_is_named() -> None:
     assert problems("gone.toml")[0] == "gone.toml: cannot be read: No such file or directory"
+
+
+def test_a_dataset_that_ships_as_files_needs_a_place() -> None:
+    assert problems("isic2019") == [
+        "DATASET: isic2019 needs its data",
+        "expected --data with the folder of the dataset",
+    ]
+
+
+def test_a_published_split_is_taken_unless_something_else_is_asked_for(here: Path) -> None:
+    assert build("medmnist:dermamnist")[0].split_seed is None
+    assert build("medmnist:dermamnist", split_seed="23")[0].split_seed == 23
+    assert build("ham10000", data=".")[0].split_seed == 23
+
+
+def test_a_split_file_takes_the_place_of_a_seed(here: Path, tmp_path: Path) -> None:
+    spec, _ = build("ham10000", data=".", split_file="split.csv", drop_empty=True)
+    assert (spec.split_file, spec.split_seed, spec.group, spec.drop_empty) == (here / "split.csv", None, None, True)
+    assert StudySpec.from_dict(spec.to_dict()) == spec
+    study = tmp_path / "study.toml"
+    study.write_text(f'[study]\ndataset = "ham10000"\ndata = "{here}"\nsplit_file = "mine.csv"\ndrop_empty = true\n')
+    assert build(study)[0].split_file == tmp_path / "mine.csv"
+    assert build(study)[0].drop_empty
+    assert problems("ham10000", data=".", split_file="split.csv", group="lesion", split_seed="1") == [
+        "--split-file: cannot go with --group",
+        "give one of them",
+        "--split-file: cannot go with --split-seed",
+        "give one of them",
+    ]

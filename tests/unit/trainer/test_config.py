@@ -24,6 +24,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "weights": "hub",
         "weights_sha256": None,
         "image_size": 224,
+        "exact": False,
         "normalize": False,
         "augment": "none",
         "epochs": 60,

@@ -1,71 +1,90 @@
-"""Reading all images, and the digest over them."""
+"""The digest over all that a dataset holds."""
 
 from __future__ import annotations
 
-import warnings
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lmf_testing.images import write_broken_files, write_classes, write_picture
+from lmf_testing.images import folder_dataset, write_broken_files, write_classes, write_picture
 
 from trainer.data.dataset import ImageDataset
 from trainer.data.fingerprint import content_fingerprint
-from trainer.data.folder import open_folder
-from trainer.data.scan import scan_images
 from trainer.errors import DataError
 
 
 @pytest.fixture
 def skin(tmp_path: Path) -> Path:
-    """A folder with two classes."""
-    return write_classes(tmp_path / "skin", {"NV": 40, "DF": 5})
+    """A folder with two classes, written long ago."""
+    folder = write_classes(tmp_path / "skin", {"NV": 40, "DF": 5})
+    make_old(*folder.glob("*/*"))
+    return folder
 
 
-def dataset_of(folder: Path) -> ImageDataset:
-    return open_folder(folder, "skin")
+def make_old(*paths: Path) -> None:
+    long_ago = time.time() - 3600
+    for path in paths:
+        os.utime(path, (long_ago, long_ago))
+
+
+class Reads:
+    """A dataset that remembers which of its images were read."""
+
+    def __init__(self, folder: Path) -> None:
+        dataset = folder_dataset(folder)
+        self.names: list[str] = []
+
+        def read(index: int) -> bytes:
+            self.names.append(dataset.image_names[index])
+            return dataset.read(index)
+
+        self.dataset = replace(dataset, read=read)
+
+    def fingerprint(self, cache_dir: Path) -> tuple[str, list[str]]:
+        """The fingerprint, and the images that were read for it."""
+        self.names.clear()
+        return content_fingerprint(self.dataset, cache_dir=cache_dir, workers=2), sorted(self.names)
 
 
 def test_place_title_and_threads_play_no_part(skin: Path) -> None:
-    digest = content_fingerprint(dataset_of(skin))
+    digest = content_fingerprint(folder_dataset(skin))
     assert len(digest) == 64
-    assert content_fingerprint(dataset_of(skin), workers=3) == digest
+    assert content_fingerprint(folder_dataset(skin), workers=3) == digest
     moved = skin.rename(skin.parent / "other")
-    assert content_fingerprint(open_folder(moved, "another title")) == digest
+    assert content_fingerprint(folder_dataset(moved, "another title")) == digest
 
 
-def test_names_bytes_labels_classes_and_groups_all_count(skin: Path) -> None:
-    dataset = dataset_of(skin)
+def test_names_bytes_labels_and_classes_all_count(skin: Path) -> None:
+    dataset = folder_dataset(skin)
     labels = dataset.labels.copy()
     labels[0] = 1
-    groups = tuple("g" + name for name in dataset.image_names)
     variants = [
         dataset,
         replace(dataset, image_names=("DF/x.png", *dataset.image_names[1:])),
         replace(dataset, labels=labels),
         replace(dataset, class_names=("DF", "nv")),
         replace(dataset, read=lambda index: b"x" if index == 3 else dataset.read(index)),
-        replace(dataset, groups=groups),
-        replace(dataset, groups=("other", *groups[1:])),
     ]
     assert len({content_fingerprint(variant) for variant in variants}) == len(variants)
 
 
+def test_groups_and_splits_do_not_count(skin: Path) -> None:
+    dataset = folder_dataset(skin)
+    grouped = replace(dataset, groups={"lesion": dataset.image_names}, group="lesion")
+    split = replace(dataset, published_split=(dataset.labels % 3).astype("int8"))
+    assert content_fingerprint(grouped) == content_fingerprint(split) == content_fingerprint(dataset)
+
+
 def test_one_changed_byte_counts(skin: Path) -> None:
-    before = content_fingerprint(dataset_of(skin))
+    before = content_fingerprint(folder_dataset(skin))
     write_picture(skin / "NV" / "007.png", 99)
-    assert content_fingerprint(dataset_of(skin)) != before
-
-
-def test_results_come_in_order_and_progress_is_told(skin: Path) -> None:
-    dataset, told = dataset_of(skin), []
-    results = list(scan_images(dataset, len, workers=2, progress=lambda done, total: told.append((done, total))))
-    assert results == [len(dataset.read(index)) for index in range(45)]
-    assert told == [(32, 45), (45, 45)]
+    assert content_fingerprint(folder_dataset(skin)) != before
 
 
 def test_all_files_that_cannot_be_read_or_decoded_are_named_together(skin: Path) -> None:
-    dataset = dataset_of(skin)
+    dataset = folder_dataset(skin)
     (skin / "NV" / "039.png").unlink()
     (skin / "DF" / "004.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
@@ -77,7 +96,7 @@ def test_all_files_that_cannot_be_read_or_decoded_are_named_together(skin: Path)
 
 
 def test_an_image_that_comes_back_while_the_others_are_checked_is_still_reported(skin: Path) -> None:
-    dataset = dataset_of(skin)
+    dataset = folder_dataset(skin)
     (skin / "NV" / "039.png").unlink()
 
     calls: list[int] = []
@@ -92,20 +111,73 @@ def test_an_image_that_comes_back_while_the_others_are_checked_is_still_reported
         content_fingerprint(replace(dataset, read=read))
 
 
-def test_what_an_image_library_only_warns_of_stops_nothing(skin: Path) -> None:
-    def warn(data: bytes) -> int:
-        warnings.warn("odd metadata", stacklevel=1)
-        return 1
+def test_unchanged_files_are_read_once(skin: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "home" / "cache"
+    reads = Reads(skin)
+    first, names = reads.fingerprint(cache)
+    assert names == list(reads.dataset.image_names)
+    assert reads.fingerprint(cache) == (first, [])
+    assert Reads(skin).fingerprint(cache) == (first, [])
+    assert content_fingerprint(folder_dataset(skin)) == first
 
-    assert list(scan_images(dataset_of(skin), warn, workers=2)) == [1] * 45
+
+def test_only_changed_and_new_files_are_read_again(skin: Path, tmp_path: Path) -> None:
+    before, _ = Reads(skin).fingerprint(tmp_path / "cache")
+    write_picture(skin / "NV" / "007.png", 99)
+    write_picture(skin / "DF" / "new.png", 98)
+    make_old(skin / "DF" / "new.png")
+    now, names = Reads(skin).fingerprint(tmp_path / "cache")
+    assert names == ["DF/new.png", "NV/007.png"]
+    assert now == content_fingerprint(folder_dataset(skin)) != before
 
 
-def test_the_first_five_of_many_are_named(skin: Path) -> None:
-    expected = write_broken_files(skin / "DF")
-    with pytest.raises(DataError) as caught:
-        content_fingerprint(dataset_of(skin), workers=2)
-    message = str(caught.value)
-    assert f"{len(expected)} images of {45 + len(expected)} cannot be used: DF/bit-flip.png is damaged" in message
-    assert message.endswith("; and 3 more; replace or remove them")
-    assert [name for name in expected if f"DF/{name} " in message] == sorted(expected)[:5]
-    assert "\n" not in message
+def test_progress_counts_files_that_are_not_read(skin: Path, tmp_path: Path) -> None:
+    content_fingerprint(folder_dataset(skin), cache_dir=tmp_path)
+    write_picture(skin / "NV" / "007.png", 99)
+    told: list[tuple[int, int]] = []
+    content_fingerprint(
+        folder_dataset(skin), cache_dir=tmp_path, progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(45, 45)]
+
+
+def test_what_was_read_before_an_error_is_remembered(skin: Path, tmp_path: Path) -> None:
+    reads = Reads(skin)
+    missing = skin / "NV" / "039.png"
+    data = missing.read_bytes()
+    missing.unlink()
+    with pytest.raises(DataError, match="NV/039.png"):
+        reads.fingerprint(tmp_path / "cache")
+    missing.write_bytes(data)
+    make_old(missing)
+    assert Reads(skin).fingerprint(tmp_path / "cache")[1] == ["NV/039.png"]
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(skin: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
+        assert Reads(skin).fingerprint(folder)[0] == content_fingerprint(folder_dataset(skin))
+
+
+def test_images_that_are_no_files_leave_no_index(skin: Path, tmp_path: Path) -> None:
+    dataset: ImageDataset = replace(folder_dataset(skin), files=None)
+    assert content_fingerprint(dataset, cache_dir=tmp_path / "cache") == content_fingerprint(dataset)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_broken_files_are_found_where_all_digests_are_known(skin: Path, tmp_path: Path) -> None:
+    write_broken_files(skin / "DF")
+    (skin / "DF" / "heavy.tif").unlink()
+    make_old(*skin.glob("DF/*"))
+    first, _ = Reads(skin).fingerprint(tmp_path / "cache")
+    (skin / "NV" / "001.png").unlink()
+    with pytest.raises(DataError, match=r"8 images of 52 cannot be used: DF/bit-flip.png is damaged"):
+        content_fingerprint(folder_dataset_with(skin, "NV/001.png"), cache_dir=tmp_path / "cache")
+
+
+def folder_dataset_with(folder: Path, missing: str) -> ImageDataset:
+    """The dataset as it was while a file was still there."""
+    write_picture(folder / missing, 1)
+    dataset = folder_dataset(folder)
+    (folder / missing).unlink()
+    return dataset

@@ -54,6 +54,12 @@ def learner_of(*, loss: str = "cce", alpha=None, beta=None, **recipe: Any) -> Le
     return Learner(config, COUNTS, images(), LABELS, CPU)
 
 
+def step(learner: Learner, indices: list[int], table: torch.Tensor | None = None) -> torch.Tensor:
+    """Trains on one batch."""
+    ((pixels, targets),) = learner.batches(np.array(indices), [slice(0, len(indices))], table)
+    return learner.train_batch(pixels, targets)
+
+
 class TestLearningRate:
     @pytest.mark.parametrize(
         ("epoch", "expected"), [(1, 1e-4), (30, 1e-4), (31, 1e-5), (60, 1e-5), (61, 1e-6), (100, 1e-7)]
@@ -67,7 +73,7 @@ class TestLearningRate:
         for epoch, rate in ((2, 5e-4), (1, 0.5)):
             before = weight.detach().clone()
             assert learner.start_epoch(epoch) == pytest.approx(rate)
-            learner.train_batch(np.array([0, 4]), None)
+            step(learner, [0, 4])
             # Adam's first steps move each weight by about the learning rate.
             assert (weight - before).abs().max().item() == pytest.approx(rate, rel=0.6)
 
@@ -80,10 +86,10 @@ class TestTrainBatch:
     def test_lmf_returns_the_sum_and_its_halves(self, model: Recorder):
         learner = learner_of(loss="lmf", alpha=0.5, beta=2.0)
         criterion = build_loss("lmf", COUNTS, alpha=0.5, beta=2.0)
-        indices = np.array([0, 4, 5])
+        indices = [0, 4, 5]
         pixels = torch.from_numpy(images()[indices]).permute(0, 3, 1, 2) / 255
         logits, targets = model(pixels).detach(), torch.from_numpy(LABELS[indices])
-        losses = learner.train_batch(indices, None)
+        losses = step(learner, indices)
         assert not losses.requires_grad
         torch.testing.assert_close(
             losses, torch.stack([criterion(logits, targets), *criterion.halves(logits, targets)])
@@ -92,14 +98,14 @@ class TestTrainBatch:
     def test_the_model_is_in_training_mode_and_sees_the_augmented_pixels(self, model: Recorder):
         learner = learner_of()
         learner.evaluate(np.array([0]), lambda: None)
-        learner.train_batch(np.array([0, 4]), None)
-        learner.train_batch(np.array([0, 4]), augmentation_table(len(LABELS), 23, 1))
+        step(learner, [0, 4])
+        step(learner, [0, 4], augmentation_table(len(LABELS), 23, 1))
         assert model.modes == [False, True, True]
         assert not torch.equal(model.seen[1], model.seen[2])
 
     def test_normalisation_uses_the_statistics_of_the_model(self, model: Recorder):
-        learner_of(normalize=False).train_batch(np.array([0, 4]), None)
-        learner_of(normalize=True).train_batch(np.array([0, 4]), None)
+        step(learner_of(normalize=False), [0, 4])
+        step(learner_of(normalize=True), [0, 4])
         plain, normalised = model.seen
         mean, deviation = (torch.tensor(model.pretrained_cfg[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
         torch.testing.assert_close(normalised, (plain - mean) / deviation)
@@ -111,7 +117,7 @@ class TestTrainBatch:
         made = []
         model.register_forward_hook(lambda module, given, logits: made.append(logits.dtype))
         learner = learner_of(precision=precision)
-        assert learner.train_batch(np.array([0, 4]), None).dtype == torch.float32
+        assert step(learner, [0, 4]).dtype == torch.float32
         probabilities, _ = learner.evaluate(np.array([0, 4]), lambda: None)
         assert made == [dtype, dtype]
         assert probabilities.dtype == np.float32
@@ -149,7 +155,7 @@ class TestState:
         learner = learner_of()
         state = learner.model_state()
         before = {name: value.clone() for name, value in state.items()}
-        learner.train_batch(np.array([0, 4]), None)
+        step(learner, [0, 4])
         assert all(torch.equal(state[name], before[name]) for name in before)
         assert not torch.equal(model.head.weight, before["head.weight"])
         learner.load_model_state(state)
@@ -157,13 +163,13 @@ class TestState:
 
     def test_a_state_brings_back_the_optimizer(self, model: Recorder):
         learner = learner_of()
-        learner.train_batch(np.array([0, 4]), None)
+        step(learner, [0, 4])
         saved = {name: value for name, value in learner.state_dict().items()}
         moments = [{key: value.clone() for key, value in one.items()} for one in saved["optimizer"]["state"].values()]
         saved["optimizer"]["state"] = dict(enumerate(moments))
         saved["model"] = learner.model_state()
-        expected = learner.train_batch(np.array([1, 5]), None), learner.model_state()
+        expected = step(learner, [1, 5]), learner.model_state()
         learner.load_state_dict(saved)
-        again = learner.train_batch(np.array([1, 5]), None), learner.model_state()
+        again = step(learner, [1, 5]), learner.model_state()
         assert torch.equal(again[0], expected[0])
         assert all(torch.equal(again[1][name], expected[1][name]) for name in expected[1])

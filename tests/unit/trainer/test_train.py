@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lmf_testing.training import BATCH_SIZES, CALLS_PER_EPOCH, CLASSES, CPU, Data, Trial, assert_same, config_of
 from torch import nn
 
+import trainer.data.batches
 import trainer.learner
 import trainer.train
 from trainer.checkpoint import read_checkpoint, write_checkpoint
@@ -155,7 +157,7 @@ class TestRecipe:
         monkeypatch.setattr(
             Learner,
             "train_batch",
-            lambda self, indices, table: sizes.append(len(indices)) or train_batch(self, indices, table),
+            lambda self, pixels, targets: sizes.append(len(pixels)) or train_batch(self, pixels, targets),
         )
         Trial(config_of(model="test_resnet", epochs=1), data, tmp_path).go()
         assert sizes == BATCH_SIZES
@@ -321,6 +323,66 @@ class TestResult:
             ("weights.safetensors", "a" * 64),
             ("none", None),
         ]
+
+
+class TestPrefetching:
+    """Batches that a thread reads, as on a GPU whose memory is too small for all images."""
+
+    @pytest.fixture(autouse=True)
+    def prefetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(trainer.data.batches, "_choose_source", lambda size, device: "prefetched")
+
+    def test_a_trial_ends_like_one_without_the_thread(
+        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        config = config_of(epochs=2, augment="standard", normalize=True)
+        result = Trial(config, data, tmp_path / "prefetched").go()
+        monkeypatch.undo()
+        assert_same(Trial(config, data, tmp_path / "direct").go(), result)
+
+    @pytest.mark.parametrize("stop_at", [2, CALLS_PER_EPOCH, CALLS_PER_EPOCH + 1])
+    def test_stopped_in_an_epoch_or_an_evaluation_it_goes_on_alike(self, data: Data, tmp_path: Path, stop_at: int):
+        config = config_of(epochs=2, augment="standard")
+        expected = Trial(config, data, tmp_path / "undisturbed").go()
+        trial = Trial(config, data, tmp_path / "stopped")
+        with pytest.raises(Interrupted):
+            trial.go(stop_at=stop_at)
+        assert_same(trial.go(resume=True), expected)
+
+    @pytest.mark.parametrize("stop_at", [2, CALLS_PER_EPOCH])
+    @pytest.mark.parametrize("error", [Interrupted, Abandoned, ZeroDivisionError])
+    def test_the_thread_ends_before_the_trial_does(
+        self, data: Data, tmp_path: Path, stop_at: int, error: type[Exception]
+    ):
+        before = threading.active_count()
+        during = []
+
+        def control() -> Any:
+            during.append(threading.active_count())
+            if len(during) < stop_at:
+                return None
+            if error is ZeroDivisionError:
+                raise ZeroDivisionError
+            return "stop" if error is Interrupted else "abandon"
+
+        after = []
+        try:
+            train(
+                config_of(),
+                data.images,
+                data.labels,
+                CLASSES,
+                data.split,
+                CPU,
+                checkpoint_path=tmp_path / "trial.pt",
+                on_epoch=lambda result: None,
+                control=control,
+            )
+        except error:
+            # The error still holds the frames of the training here.
+            after.append(threading.active_count())
+        assert during == [before + 1] * stop_at
+        assert after == [before]
 
 
 @pytest.mark.gpu

@@ -28,9 +28,9 @@ class TestFailures:
         calls = []
         train_batch = Learner.train_batch
 
-        def failing(learner: Learner, indices: np.ndarray, table: torch.Tensor | None) -> torch.Tensor:
+        def failing(learner: Learner, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             calls.append(1)
-            losses = train_batch(learner, indices, table)
+            losses = train_batch(learner, pixels, targets)
             return act(losses) if len(calls) == at else losses
 
         monkeypatch.setattr(Learner, "train_batch", failing)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
-from trainer.data.digits import long_tailed_counts, open_digits
+from trainer.data.dataset import ImageDataset
+from trainer.data.sets.digits_lt import find, long_tailed_counts
+from trainer.data.source import Query
+from trainer.errors import DataError
+
+
+def open_digits() -> ImageDataset:
+    found = find(Query())
+    assert found.findings == ()
+    return found.dataset
 
 
 def test_counts_fall_exponentially_by_a_factor_of_20() -> None:
@@ -21,6 +31,7 @@ def test_the_images_are_scikit_learns_and_fit_their_labels() -> None:
     assert dataset.class_names == tuple("0123456789")
     assert tuple(np.bincount(dataset.labels).tolist()) == long_tailed_counts()
     assert list(dataset.image_names) == sorted(set(dataset.image_names))
+    assert (dataset.groups, dataset.group, dataset.files) == ({}, None, None)
     digits = load_digits()
     for index in range(0, len(dataset), 40):
         label, position = dataset.image_names[index].split("/")
@@ -46,3 +57,8 @@ def test_images_are_enlarged_by_interpolation() -> None:
     coarse = dataset.decode(dataset.read(0), 8)
     assert len(np.unique(pixels)) > len(np.unique(coarse))
     assert np.abs(pixels.reshape(8, 4, 8, 4, 3).mean((1, 3)) - coarse).mean() < 25
+
+
+def test_there_are_no_groups() -> None:
+    with pytest.raises(DataError, match="--group patient: digits-lt has no groups; its scans name no writers"):
+        find(Query(group="patient"))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from study.reporting import curves
+from study.reporting.assets import DARK, LIGHT
+from study.reporting.rows import epoch_rows, point_rows
+from study.reporting.statistics import summarize
+
+
+@pytest.fixture
+def study(records):
+    return records.study(
+        [
+            records.point(1.0, 1.0, 0.50, 0.40),
+            records.point(0.5, 0.5, 0.60, 0.70),
+            records.point(1.0, 0.5, 0.80, 0.30),
+            records.point(0.5, 1.0, 0.70, 0.60),
+        ]
+    )
+
+
+def traces(picture):
+    return {trace["name"]: trace for trace in json.loads(picture.figure.to_json())["data"]}
+
+
+def epochs_of(records, study):
+    return epoch_rows(point_rows(study), records.data(study).epochs)
+
+
+def test_learning_curves_have_gaps_between_points_and_the_best_apart(records, study):
+    shown = traces(curves.score_curves(summarize(study), epochs_of(records, study)))
+    assert shown["other points"]["x"] == [1, 2, None] * 3
+    assert shown["other points"]["y"] == [50.0, 50.0, None] * 3
+    assert shown["best: α 1.0, β 0.5, seed 23, trial 2"]["x"] == [1, 2, None]
+
+
+def test_learning_curves_without_a_best_show_all_points(records):
+    point = records.point(loss="<b>mine", alpha=None, beta=None, trial_number=None)
+    study = records.study([point])
+    rows = epoch_rows(point_rows(study), [records.epoch(point, 1)])
+    (trace,) = traces(curves.score_curves(summarize(study), rows)).values()
+    assert trace["name"] == "points"
+    assert trace["text"][0].startswith("&lt;b&gt;mine, seed 23")
+
+
+def test_losses_and_weighted_halves_of_the_best_trial(records, study):
+    summary = summarize(study)
+    best = curves.best_epochs(summary, epochs_of(records, study))
+    assert [row.point.trial for row in best] == [2, 2]
+    assert traces(curves.loss_curves(best))["training"]["y"] == [4.0, 2.0]
+    assert traces(curves.loss_curves(best))["validation"]["y"] == [5.0, 2.5]
+    halves = traces(curves.half_curves(best))
+    assert halves["α · LDAM"]["y"] == [3.5, 1.75]
+    assert halves["β · focal"]["y"] == [0.025, 0.0125]
+
+
+def test_every_colour_is_in_both_palettes(records, study):
+    summary, epochs = summarize(study), epochs_of(records, study)
+    best = curves.best_epochs(summary, epochs)
+    pictures = [curves.score_curves(summary, epochs), curves.loss_curves(best), curves.half_curves(best)]
+    named = set(re.findall(r"var\(--(\w+)\)", "".join(picture.figure.to_json() for picture in pictures)))
+    assert {"accent", "val", "beta", "faint"} <= named
+    assert named <= set(LIGHT) & set(DARK)
