@@ -53,8 +53,8 @@ def _run_check() -> bool:
     ratio = many["cpu_seconds"] / SIZES[-1] / (few["cpu_seconds"] / SIZES[0])
     growth = many["peak_mb"] - few["peak_mb"]
     print(
-        f"check: an image at {SIZES[-1]:,} costs {ratio:.2f} times the processor time of one at {SIZES[0]:,}, the limit "
-        f"is {LIMIT_RATIO}; memory grows by {growth:.0f} MB, the limit is {LIMIT_GROWTH_MB}",
+        f"check: an image at {SIZES[-1]:,} costs {ratio:.2f} times the processor time of one at {SIZES[0]:,}, the "
+        f"limit is {LIMIT_RATIO}; memory grows by {growth:.0f} MB, the limit is {LIMIT_GROWTH_MB}",
         flush=True,
     )
     return ratio <= LIMIT_RATIO and growth <= LIMIT_GROWTH_MB and _all_found(measured)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from study.progress import count_text
 from study.reporting.leakage import leakage_sentence
 
 if TYPE_CHECKING:
@@ -59,28 +60,28 @@ def print_view(console: Console, document: dict[str, Any], view: DataView) -> No
 
 def print_findings(console: Console, view: DataView, findings: Sequence[Finding]) -> None:
     """Print what was found, a few of each kind, what stops a training first."""
-    images = f"{len(view.dataset):,} images"
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    images = f"{view.dataset.name}: {len(view.dataset):,} images"
     if not findings:
-        console.print(f"{view.dataset.name}: {images}, nothing found", highlight=False, markup=False)
+        say(f"{images}, nothing found")
         return
     by_kind = defaultdict(list)
     for finding in findings:
         by_kind[finding.severity, finding.kind].append(finding.message)
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("kind")
-    table.add_column("number", justify="right")
-    table.add_column("what was found", overflow="fold")
+    for heading in ("severity", "kind", "number"):
+        table.add_column(heading, justify="right" if heading == "number" else "left")
     for (severity, kind), messages in by_kind.items():
-        for index, message in enumerate(messages[:SHOWN_OF_A_KIND]):
-            head = (severity, kind, f"{len(messages):,}") if index == 0 else ("", "", "")
-            table.add_row(*head, message)
-        if len(messages) > SHOWN_OF_A_KIND:
-            table.add_row("", "", "", f"and {len(messages) - SHOWN_OF_A_KIND:,} more; --json names all")
+        table.add_row(severity, kind, f"{len(messages):,}")
     errors = sum(finding.severity == "error" for finding in findings)
-    console.print(
-        f"{view.dataset.name}: {images}, {errors:,} errors and {len(findings) - errors:,} warnings",
-        highlight=False,
-        markup=False,
-    )
-    console.print(table, markup=False, highlight=False)
+    say(f"{images}: {count_text(errors, 'error')}, {count_text(len(findings) - errors, 'warning')}")
+    console.print(table)
+    for (_, kind), messages in by_kind.items():
+        say(f"{kind}:")
+        for message in messages[:SHOWN_OF_A_KIND]:
+            say(f"  {message}")
+        if len(messages) > SHOWN_OF_A_KIND:
+            say(f"  and {len(messages) - SHOWN_OF_A_KIND:,} more; --json names all")

@@ -112,7 +112,7 @@ def messages(found: Found, severity: str = "error") -> list[str]:
 
 
 def refusal(name: str, data: Path | None, **options: Any) -> str:
-    """What is said where a dataset cannot be opened, which is one line; with `found` it is what is refused."""
+    """What is said, on one line, where a dataset cannot be opened."""
     with pytest.raises(DataError) as caught:
         open_dataset(name, data, **options)
     assert "\n" not in str(caught.value)

@@ -90,9 +90,7 @@ def test_what_is_not_kept_is_removed_and_counted(skin: ImageDataset, home: Path)
     other_size, exact = prepare_here(skin, home, size=16), prepare_here(skin, home, exact=True)
     listed = {entry.name: entry for entry in list_cache(home)}
     removed = clean_cache(home, {kept})
-    assert sorted(item.name for item in removed) == sorted(
-        [f"{kept[0][:32]}-16-v2", f"{kept[0][:32]}-8-exact-v2"]
-    )
+    assert sorted(item.name for item in removed) == sorted([f"{kept[0][:32]}-16-v2", f"{kept[0][:32]}-8-exact-v2"])
     for item in removed:
         assert listed[item.name].kind == "prepared"
         assert item.bytes == listed[item.name].bytes > 8 * 8 * 8 * 3

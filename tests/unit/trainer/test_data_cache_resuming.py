@@ -314,9 +314,7 @@ def test_images_that_change_after_the_fingerprint_are_noticed(skin: ImageDataset
     assert_right(prepare(skin, SIZE, home, fingerprint=again), skin)
 
 
-def test_an_image_that_changes_before_it_is_decoded_is_noticed(
-    skin: ImageDataset, home: Path, tmp_path: Path
-) -> None:
+def test_an_image_that_changes_before_it_is_decoded_is_noticed(skin: ImageDataset, home: Path, tmp_path: Path) -> None:
     fingerprint = content_fingerprint(skin)
     interrupt(skin, home)
     write_picture(tmp_path / "skin" / "NV" / "139.png", 9999)
@@ -377,6 +375,23 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(
     )
     assert_only_unfinished(skin, home)
     assert prepare_counted(skin, home)[1] == left
+
+
+def test_no_thread_writes_after_an_error(skin: ImageDataset, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    fsync = os.fsync
+
+    def fail_later(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_later)
+    with pytest.raises(DataError) as caught:
+        prepare_counted(skin, home, workers=2)
+    assert "Input/output error" in str(caught.value)
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("lmf-images")] == []
 
 
 def test_room_is_needed_only_for_what_is_missing(
@@ -444,9 +459,7 @@ def test_who_waits_shows_the_others_progress_and_takes_its_result(skin: ImageDat
     )
     first.start()
     wait_until(lambda: count_journal(folder) == 128)
-    second = prepare(
-        replace(skin, decode=never, read=never), SIZE, home, fingerprint=fingerprint, progress=progress
-    )
+    second = prepare(replace(skin, decode=never, read=never), SIZE, home, fingerprint=fingerprint, progress=progress)
     first.join(timeout=60)
     assert len(results) == 1
     assert_right(second, skin)

@@ -115,12 +115,31 @@ def test_the_search_finds_what_comparing_all_with_all_finds(
     assert found_near(pack(bits), limit) == expected
 
 
-def test_scattered_hashes_are_hardly_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = []
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs are compared one by one, in each chunk."""
+    numbers: list[int] = []
     count = np.bitwise_count
-    monkeypatch.setattr(np, "bitwise_count", lambda pairs: (compared.append(len(pairs)), count(pairs))[1])
+
+    def spy(pairs: Hashes) -> Bits:
+        numbers.append(len(pairs))
+        return count(pairs)
+
+    monkeypatch.setattr(np, "bitwise_count", spy)
+    return numbers
+
+
+def test_scattered_hashes_are_hardly_compared(compared: list[int]) -> None:
     assert found_near(pack(random_bits(np.random.RandomState(1), 4000)), MAX_DISTANCE) == set()
     assert sum(compared) < 4000 * 4000 / 2 / 500
+
+
+def test_hashes_that_share_most_bands_are_not_compared_again_in_each(compared: list[int]) -> None:
+    random = np.random.RandomState(1)
+    flips = random.random_sample((300, HASH_BITS)) < 0.01
+    bits = random_bits(random, 1) ^ flips.astype(np.uint8)
+    assert found_near(pack(bits), MAX_DISTANCE) == all_near(bits, MAX_DISTANCE)
+    assert sum(compared) < 300 * 300 / 2 / 4
 
 
 def test_equal_hashes_are_paired_with_the_first_only() -> None:

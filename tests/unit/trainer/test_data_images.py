@@ -91,24 +91,45 @@ def test_damaged_exif_does_not_cost_the_image() -> None:
     assert (pixels == 50).all()
 
 
-def test_a_large_jpeg_is_decoded_at_less_than_full_size_and_looks_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded_sizes: list[tuple[int, int]] = []
+@pytest.fixture
+def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Sizes in which images are decoded, before they are resized."""
+    sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize
 
     def spy(self: Image.Image, *args: Any, **kwargs: Any) -> Image.Image:
-        decoded_sizes.append(self.size)
+        sizes.append(self.size)
         return resize(self, *args, **kwargs)
 
+    monkeypatch.setattr(Image.Image, "resize", spy)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [(32, (80, 60)), (60, (80, 60)), (61, (160, 120)), (224, (320, 240)), (241, (640, 480)), (500, (640, 480))],
+)
+def test_a_large_jpeg_is_decoded_at_no_less_than_the_asked_size_and_looks_the_same(
+    decoded_sizes: list[tuple[int, int]], size: int, decoded: tuple[int, int]
+) -> None:
     smooth = picture(3, 12, 12).resize((640, 480), Image.Resampling.BICUBIC)
     data = encode(smooth, "JPEG", quality=95)
-    with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "resize", spy)
-        pixels = decode_image(data, 32)
-    assert decoded_sizes == [(160, 120)]
+    decoded_sizes.clear()
+    pixels = decode_image(data, size)
+    assert decoded_sizes == [decoded]
     with Image.open(BytesIO(data)) as full:
-        whole = np.asarray(full.resize((32, 32), Image.Resampling.BILINEAR))
+        whole = np.asarray(full.resize((size, size), Image.Resampling.BILINEAR))
     assert np.abs(pixels.astype(int) - whole).mean() < 2
-    assert np.array_equal(pixels, decode_image(data, 32))
+    assert np.array_equal(pixels, decode_image(data, size))
+
+
+def test_exact_decoding_takes_the_full_size(decoded_sizes: list[tuple[int, int]]) -> None:
+    data = encode(picture(3, 300, 200), "JPEG")
+    pixels = decode_image(data, 32, exact=True)
+    assert decoded_sizes == [(300, 200)]
+    with Image.open(BytesIO(data)) as full:
+        assert np.array_equal(pixels, np.asarray(full.resize((32, 32), Image.Resampling.BILINEAR)))
+    assert not np.array_equal(pixels, decode_image(data, 32))
 
 
 def test_only_the_first_frame_counts() -> None:

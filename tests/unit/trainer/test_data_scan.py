@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,8 +62,34 @@ def test_threads_do_not_run_far_ahead_of_what_is_taken(skin: ImageDataset) -> No
     started: list[int] = []
     results = scan_some(skin, range(45), started.append, workers=1)
     next(results)
+    end = time.monotonic() + 60
+    while len(started) < 16 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(started) == 16
     results.close()
-    assert len(started) <= 17
+
+
+def test_what_nobody_takes_any_more_is_not_begun(skin: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    closing = threading.Event()
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def work(index: int) -> None:
+        started.append(index)
+        if index:
+            closing.wait(timeout=60)
+
+    def watched(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        shutdown(self, wait=False, cancel_futures=cancel_futures)
+        closing.set()
+        shutdown(self, wait=wait)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", watched)
+    results = scan_some(skin, range(45), work, workers=1)
+    next(results)
+    results.close()
+    assert started in ([0], [0, 1])
 
 
 def test_broken_images_are_named_together_at_the_end(skin: ImageDataset) -> None:
@@ -70,12 +98,10 @@ def test_broken_images_are_named_together_at_the_end(skin: ImageDataset) -> None
             raise BrokenImageError("is odd")
         return index
 
-    results = []
+    results: list[tuple[int, int]] = []
     with pytest.raises(DataError) as caught:
-        for index, result in scan_some(skin, range(45), work, workers=2):
-            assert result == index
-            results.append(index)
-    assert len(results) == 43
+        results.extend(scan_some(skin, range(45), work, workers=2))
+    assert results == [(index, index) for index in range(45) if index not in (7, 27)]
     names = skin.image_names
     assert str(caught.value) == (
         f"skin: 2 images of 45 cannot be used: {names[7]} is odd; {names[27]} is odd; replace or remove them"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,56 +61,6 @@ def test_the_seed_alone_decides() -> None:
 def test_a_known_split_stays_as_it_is() -> None:
     assert stratified_split(labels_of(8, 6), 2, 23).val.tolist() == [4, 13]
     assert grouped_split(labels_of(8, 6), list("aabbccddeeffgg"), 2, 23).val.tolist() == [4, 5]
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def ham10000(folder: Path) -> tuple[list[str], list[str]]:
-    rows = read_table(folder / "HAM10000_metadata.csv.gz")
-    return [row["dx"].upper() for row in rows], [row["lesion_id"] for row in rows]
-
-
-def odir5k(folder: Path) -> tuple[list[str], list[str]]:
-    rows = read_table(folder / "full_df.csv.gz")
-    return [row["labels"].strip("[']") for row in rows], [row["ID"] for row in rows]
-
-
-def isic2019(folder: Path) -> tuple[list[str], list[str]]:
-    rows = read_table(folder / "ISIC_2019_Training_GroundTruth.csv.gz")
-    lesions = [row["lesion_id"] for row in read_table(folder / "ISIC_2019_Training_Metadata.csv.gz")]
-    labels = [next(name for name, value in row.items() if value == "1.0") for row in rows]
-    return labels, [lesion or row["image"] for lesion, row in zip(lesions, rows, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("read", "dataset", "counts"),
-    [
-        (ham10000, "HAM-10K", (7011, 1502, 1502)),
-        (odir5k, "ODIR-5K", (4474, 959, 959)),
-        (isic2019, "ISIC-2019", (17733, 3799, 3799)),
-    ],
-)
-def test_complete_tables_give_the_papers_counts(
-    test_data: Path,
-    read: Callable[[Path], tuple[list[str], list[str]]],
-    dataset: str,
-    counts: tuple[int, int, int],
-) -> None:
-    classes, groups = read(test_data / "data" / "metadata")
-    names = sorted(set(classes))
-    labels = np.array([names.index(name) for name in classes], dtype=np.int64)
-    split = stratified_split(labels, len(names), 23)
-    assert tuple(len(part) for part in parts_of(split)) == counts
-    with (test_data / "paper" / "table5.csv").open(encoding="utf-8", newline="") as file:
-        paper = {row["class"]: int(row["train_samples"]) for row in csv.DictReader(file) if row["dataset"] == dataset}
-    train = class_counts(labels, split.train, len(names))
-    assert dict(zip(names, train, strict=True)) == paper
-    by_group = grouped_split(labels, groups, len(names), 23)
-    check_groups(by_group, groups)
-    assert counts_of(labels, by_group, len(names)) == counts_of(labels, split, len(names))
 
 
 def check_groups(split: Split, groups: Sequence[str]) -> None:
