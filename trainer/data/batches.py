@@ -25,7 +25,6 @@ B = TypeVar("B")
 _RESIDENT_SHARE = 0.25
 _COLOUR_RANGE = 0.2
 _LUMA = (0.299, 0.587, 0.114)
-_CACHED_BYTES = 2**19
 
 
 def epoch_order(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -266,14 +265,7 @@ def _ahead(work: Callable[[A], B], items: Iterable[A], depth: int = 2) -> Genera
 
 def _scale(raw: Tensor) -> Tensor:
     """Make float32 of ``raw / 255``, channels first in shape and last in memory."""
-    if raw.device.type != "cpu":
-        return raw.permute(0, 3, 1, 2).float().div_(255)
-    # Piece by piece, so that what was just converted is divided while the processor's cache still has it.
-    pixels = torch.empty(raw.shape)
-    step = max(1, _CACHED_BYTES // max(1, raw[:1].nbytes))
-    for start in range(0, len(raw), step):
-        pixels[start : start + step].copy_(raw[start : start + step]).div_(255)
-    return pixels.permute(0, 3, 1, 2)
+    return raw.permute(0, 3, 1, 2).float().div_(255)
 
 
 def _generator(seed: int, epoch: int, purpose: str) -> torch.Generator:

@@ -62,7 +62,7 @@ def decode_image(data: bytes, size: int, exact: bool = False) -> Pixels:
         exact: decode JPEGs at their full size, which takes longer.
 
     Returns:
-        uint8 pixels, shape ``(size, size, 3)``, red first.
+        uint8 pixels, shape ``(size, size, 3)``, red first; they may be read-only.
 
     Raises:
         BrokenImageError: the bytes are empty, of no known image format, damaged, cut short, of a pixel type without
@@ -78,7 +78,7 @@ def decode_image(data: bytes, size: int, exact: bool = False) -> Pixels:
             image.load()
             with contextlib.suppress(Exception):
                 ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_to_rgb(image).resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+            return np.asarray(_to_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
     except (BrokenImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -107,4 +107,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise BrokenImageError("has 32-bit pixels of no known range; save it with 8 or 16 bits a channel")
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -101,9 +101,9 @@ class Unfinished:
         Returns:
             SHA-256 of the pixels.
         """
-        data = pixels.tobytes()
-        if len(data) != self._image_bytes:
-            raise ValueError(f"{len(data)} bytes of pixels; expected {self._image_bytes}")
+        if pixels.nbytes != self._image_bytes:
+            raise ValueError(f"{pixels.nbytes} bytes of pixels; expected {self._image_bytes}")
+        data = np.ascontiguousarray(pixels).data.cast("B")
         _write_all(self._images, data, len(self._image_header) + index * self._image_bytes)
         return hashlib.sha256(data).digest()
 
@@ -185,7 +185,7 @@ def _open(opened: contextlib.ExitStack, path: Path, flags: int) -> int:
     return descriptor
 
 
-def _write_all(descriptor: int, data: bytes, offset: int | None = None) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int | None = None) -> None:
     rest = memoryview(data)
     while rest:
         if offset is None:

@@ -40,8 +40,17 @@ def check(folder: Path, files: dict[str, tuple[bytes, str]], letters: str | None
     return duplicate_findings(inspect_images(dataset, workers=2), dataset, split)
 
 
-def no_image(index: int) -> bytes:
-    raise AssertionError(index)
+def dataset_of(count: int) -> ImageDataset:
+    """So many images of one class, of which only names and labels matter."""
+    names = tuple(f"{index:03d}" for index in range(count))
+    return ImageDataset("set", ("mel", "nv"), names, np.zeros(count, dtype=np.int64), lambda index: b"", decode_image)
+
+
+def inspection_of(hashes: Hashes) -> Inspection:
+    """What looking at different files gave that have these hashes."""
+    digests = np.random.RandomState(0).randint(0, 256, (len(hashes), 32)).astype(np.uint8)
+    every = np.ones(len(hashes), dtype=np.bool_)
+    return Inspection((), digests, hashes, every, ~every)
 
 
 def random_bits(random: np.random.RandomState, count: int) -> Bits:
@@ -129,7 +138,8 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def test_scattered_hashes_are_hardly_compared(compared: list[int]) -> None:
+def test_scattered_hashes_are_hardly_compared(compared: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(duplicates, "_all_pairs")
     assert found_near(pack(random_bits(np.random.RandomState(1), 4000)), MAX_DISTANCE) == set()
     assert sum(compared) < 4000 * 4000 / 2 / 500
 
@@ -194,19 +204,25 @@ def test_a_group_holds_all_that_are_the_same_through_others() -> None:
     chain_of = np.repeat([0, 1, 2], [2, 40, 120])
     order = random.permutation(len(chain_of))
     hashes = pack(np.concatenate(chains)[order])
-    dataset = ImageDataset(
-        "set",
-        ("mel", "nv"),
-        tuple(f"{index:03d}" for index in range(162)),
-        np.zeros(162, dtype=np.int64),
-        no_image,
-        decode_image,
-    )
-    digests = random.randint(0, 256, (162, 32)).astype(np.uint8)
-    every = np.ones(162, dtype=np.bool_)
-    findings = duplicate_findings(Inspection((), digests, hashes, every, ~every), dataset, None)
+    findings = duplicate_findings(inspection_of(hashes), dataset_of(len(hashes)), None)
     groups = {tuple(f"{index:03d}" for index in np.flatnonzero(chain_of[order] == chain)) for chain in range(3)}
     assert {finding.images for finding in findings} == groups
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_pairs_in_any_order_and_any_portions_make_the_same_groups(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.RandomState(seed)
+    links = random.randint(0, 300, (200, 2))
+    links = links[links[:, 0] != links[:, 1]]
+    portions = np.split(links, np.sort(random.randint(0, len(links), 2)))
+    monkeypatch.setattr(duplicates, "similar_pairs", lambda hashes: ((part[:, 0], part[:, 1]) for part in portions))
+    group_of = list(range(300))
+    for one, other in links.tolist():
+        group_of = [group_of[one] if group == group_of[other] else group for group in group_of]
+    names = [f"{index:03d}" for index in range(300)]
+    members = [tuple(name for name, of in zip(names, group_of, strict=True) if of == group) for group in set(group_of)]
+    findings = duplicate_findings(inspection_of(pack(random_bits(random, 300))), dataset_of(300), None)
+    assert {finding.images for finding in findings} == {images for images in members if len(images) > 1}
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,14 @@ def test_a_hash_hardly_changes_when_an_image_is_compressed_and_does_with_another
     assert np.bitwise_count(hashes ^ hash_of(encode(other, "PNG"))).sum() > 150
 
 
+def test_a_hash_tells_brighter_across_from_brighter_down() -> None:
+    across = np.repeat(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))[:, :, None], 3, axis=2)
+    down = across.transpose(1, 0, 2).copy()
+    every, none = [2**64 - 1] * 4, [0] * 4
+    assert perceptual_hash(across)[4:].tolist() == every + none
+    assert perceptual_hash(down)[4:].tolist() == none + every
+
+
 @pytest.mark.parametrize("name", ["HAM10000", "ISIC-2019", "ODIR-5K", "COVID-19_Radiography_Dataset"])
 def test_real_images_have_nothing_wrong_with_them(test_data: Path, name: str) -> None:
     paths = [path for path in (test_data / "data/images" / name).rglob("*") if path.suffix in (".jpg", ".png")]
