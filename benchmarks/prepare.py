@@ -1,6 +1,6 @@
 """What preparing images costs: beside plain Pillow, with scaled and with exact decoding, and with ever more images.
 
-All in one run and on the same files, in rounds that take turns. Figures of one core are reckoned from the processor time
+All in one run and on the same files, in rounds that take turns. Figures of a core are reckoned from the processor time
 of all threads, hashing and writing included, so that they hold on a busy machine too. Where LMF_TEST_DATA is set the
 photos are real lesions, enlarged to the size of the originals; else they are smooth noise with some texture.
 """

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.data.duplicates import duplicate_findings
-from trainer.data.inspection import inspect_images
-from trainer.data.leakage import GroupLeakage, group_leakage, leakage_findings
-
 from study.errors import StudyError
 from study.home import Home, data_root
 from study.images import available_cores, split_counts
 from study.spec import DEFAULT_SEED
 from trainer.data.catalog import drop_empty_classes, find_dataset, find_source, refuse_errors
 from trainer.data.dataset import ImageDataset
+from trainer.data.duplicates import duplicate_findings
 from trainer.data.findings import Finding
 from trainer.data.fingerprint import content_fingerprint
+from trainer.data.inspection import inspect_images
+from trainer.data.leakage import GroupLeakage, group_leakage, leakage_findings
 from trainer.data.source import Found
 from trainer.data.split_file import read_split_file
 from trainer.data.splits import Split, split_dataset, split_fingerprint
