@@ -265,7 +265,7 @@ def _ahead(work: Callable[[A], B], items: Iterable[A], depth: int = 2) -> Genera
 
 def _scale(raw: Tensor) -> Tensor:
     """Make float32 of ``raw / 255``, channels first in shape and last in memory."""
-    return raw.permute(0, 3, 1, 2).float().div_(255)
+    return raw.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def _generator(seed: int, epoch: int, purpose: str) -> torch.Generator:

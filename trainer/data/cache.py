@@ -33,7 +33,7 @@ from trainer.data.fingerprint import combine_digests, image_digest
 from trainer.data.images import Pixels
 from trainer.data.scan import scan_some
 from trainer.data.unfinished import (
-    Digests,
+    Sums,
     Unfinished,
     count_journal,
     journal_header,
@@ -245,15 +245,15 @@ def _decode(
 ) -> None:
     """Decode the images that are missing."""
 
-    def work(index: int) -> Digests:
+    def work(index: int) -> Sums:
         data = dataset.read(index)
-        return Digests(image_digest(data), unfinished.write(index, dataset.decode(data, size, exact)))
+        return Sums(image_digest(data), unfinished.write(index, dataset.decode(data, size, exact)))
 
     missing = [index for index in range(len(dataset)) if index not in unfinished.done]
     results = scan_some(dataset, missing, work, workers=workers, progress=progress)
     with unfinished, contextlib.closing(results):
-        for index, digests in results:
-            unfinished.record(index, digests)
+        for index, sums in results:
+            unfinished.record(index, sums)
 
 
 def _meta_text(dataset: ImageDataset, fingerprint: str, size: int, exact: bool) -> bytes:

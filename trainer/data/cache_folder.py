@@ -18,7 +18,7 @@ from trainer.errors import DataError
 FORMAT = 2
 IMAGES = "images.npy"
 META = "meta.json"
-JOURNAL = "images.sha256"
+JOURNAL = "images.sums"
 
 PREPARED_NAME = re.compile(r"(?P<fingerprint>[0-9a-f]{32})-(?P<size>[0-9]+)(?P<exact>-exact)?-v(?P<format>[0-9]+)")
 

@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from trainer.data.dataset import ImageDataset, first_few
@@ -14,7 +15,8 @@ from trainer.errors import DataError
 
 Result = TypeVar("Result")
 
-_AHEAD_PER_WORKER = 16
+_BATCH = 4  # images that a thread takes at once, so that threads need not wake each other for every one
+_BATCHES_PER_WORKER = 4
 _TELL_EVERY = 32
 
 
@@ -74,25 +76,35 @@ def scan_some(
     broken: list[str] = []
     total = len(dataset)
     done = total - len(indices)
-    waiting: deque[tuple[int, Future[Result]]] = deque()
-    upcoming = iter(indices)
+
+    def work_on(batch: Sequence[int]) -> list[tuple[int, Result | BrokenImageError]]:
+        results: list[tuple[int, Result | BrokenImageError]] = []
+        for index in batch:
+            try:
+                results.append((index, work(index)))
+            except BrokenImageError as error:
+                results.append((index, error))
+        return results
+
+    batches = (indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH))
+    running: deque[Future[list[tuple[int, Result | BrokenImageError]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="lmf-images")
     with warnings.catch_warnings():  # an image library warns of oddities; what matters is raised
         warnings.simplefilter("ignore")
         try:
             while True:
-                while len(waiting) < _AHEAD_PER_WORKER * workers and (index := next(upcoming, None)) is not None:
-                    waiting.append((index, pool.submit(work, index)))
-                if not waiting:
+                for batch in islice(batches, _BATCHES_PER_WORKER * workers - len(running)):
+                    running.append(pool.submit(work_on, batch))
+                if not running:
                     break
-                index, future = waiting.popleft()
-                try:
-                    yield index, future.result()
-                except BrokenImageError as error:
-                    broken.append(f"{dataset.image_names[index]} {error}")
-                done += 1
-                if progress and (done % _TELL_EVERY == 0 or done == total):
-                    progress(done, total)
+                for index, result in running.popleft().result():
+                    if isinstance(result, BrokenImageError):
+                        broken.append(f"{dataset.image_names[index]} {result}")
+                    else:
+                        yield index, result
+                    done += 1
+                    if progress and (done % _TELL_EVERY == 0 or done == total):
+                        progress(done, total)
         finally:
             pool.shutdown(cancel_futures=True)
     if broken:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +17,16 @@ import numpy as np
 from trainer.data.cache_folder import FORMAT, IMAGES, JOURNAL, remove, write_whole
 from trainer.data.images import Pixels
 
-_ENTRY = re.compile(rb"([0-9]{8}) ([0-9a-f]{64}) ([0-9a-f]{64})\n")
-_ENTRY_BYTES = 8 + 1 + 64 + 1 + 64 + 1
+_ENTRY = re.compile(rb"([0-9]{8}) ([0-9a-f]{64}) ([0-9a-f]{8})\n")
+_ENTRY_BYTES = 8 + 1 + 64 + 1 + 8 + 1
 _FLUSH_EVERY = 64
 
 
-class Digests(NamedTuple):
-    """SHA-256 of an image's bytes, and of the pixels that were made from them."""
+class Sums(NamedTuple):
+    """SHA-256 of an image's bytes, and CRC-32 of the pixels that were made from them."""
 
     source: bytes
-    pixels: bytes
+    pixels: int
 
 
 class Unfinished:
@@ -65,8 +65,8 @@ class Unfinished:
         self._image_bytes = size * size * 3
         self._file_bytes = len(self._image_header) + num_images * self._image_bytes
         journal = read_journal(folder / JOURNAL, self._journal_header)
-        found = {index: digests for index, digests in journal.items() if index < num_images}
-        self.done: dict[int, Digests] = {}
+        found = {index: sums for index, sums in journal.items() if index < num_images}
+        self.done: dict[int, Sums] = {}
         for index, is_sound in sound_images(folder / IMAGES, len(self._image_header), self._image_bytes, found):
             if is_sound:
                 self.done[index] = found[index]
@@ -78,7 +78,7 @@ class Unfinished:
         if not self.folder.is_dir():
             remove(self.folder)
             self.folder.mkdir()
-        entries = [_entry(index, digests) for index, digests in sorted(self.done.items())]
+        entries = [_entry(index, sums) for index, sums in sorted(self.done.items())]
         write_whole(self.folder / JOURNAL, self._journal_header + b"".join(entries))
         with contextlib.ExitStack() as opened:
             self._images = _open(opened, self.folder / IMAGES, os.O_WRONLY | os.O_CREAT)
@@ -95,22 +95,22 @@ class Unfinished:
         with self._opened, contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self.flush()
 
-    def write(self, index: int, pixels: Pixels) -> bytes:
+    def write(self, index: int, pixels: Pixels) -> int:
         """Write an image's pixels; may be called in several threads at once.
 
         Returns:
-            SHA-256 of the pixels.
+            CRC-32 of the pixels.
         """
         if pixels.nbytes != self._image_bytes:
             raise ValueError(f"{pixels.nbytes} bytes of pixels; expected {self._image_bytes}")
         data = np.ascontiguousarray(pixels).data.cast("B")
         _write_all(self._images, data, len(self._image_header) + index * self._image_bytes)
-        return hashlib.sha256(data).digest()
+        return zlib.crc32(data)
 
-    def record(self, index: int, digests: Digests) -> None:
+    def record(self, index: int, sums: Sums) -> None:
         """Take an image down as decoded, once its pixels are written."""
-        self.done[index] = digests
-        self._new.append(_entry(index, digests))
+        self.done[index] = sums
+        self._new.append(_entry(index, sums))
         if len(self._new) >= _FLUSH_EVERY:
             self.flush()
 
@@ -127,7 +127,7 @@ def journal_header(fingerprint: str, size: int, exact: bool) -> bytes:
     return f"lmf images {FORMAT} {fingerprint} {size} {'exact' if exact else 'scaled'}\n".encode()
 
 
-def read_journal(path: Path, header: bytes) -> dict[int, Digests]:
+def read_journal(path: Path, header: bytes) -> dict[int, Sums]:
     """By index, the images that a journal names; none where it cannot be read or has another header.
 
     A torn end, which a power cut may leave, is passed over.
@@ -138,45 +138,45 @@ def read_journal(path: Path, header: bytes) -> dict[int, Digests]:
         return {}
     if not data.startswith(header):
         return {}
-    images: dict[int, Digests] = {}
+    images: dict[int, Sums] = {}
     for start in range(len(header), len(data), _ENTRY_BYTES):
         match = _ENTRY.fullmatch(data, start, start + _ENTRY_BYTES)
         if match is None:
             break
-        images[int(match[1])] = Digests(bytes.fromhex(match[2].decode()), bytes.fromhex(match[3].decode()))
+        images[int(match[1])] = Sums(bytes.fromhex(match[2].decode()), int(match[3], 16))
     return images
 
 
 def count_journal(folder: Path) -> int:
-    """About how many images the process that writes a folder has decoded."""
+    """How many images the process that writes a folder has taken down as decoded."""
     try:
-        return (folder / JOURNAL).stat().st_size // _ENTRY_BYTES
+        with (folder / JOURNAL).open("rb") as file:
+            header = len(file.readline())
+            return (file.seek(0, os.SEEK_END) - header) // _ENTRY_BYTES
     except OSError:
         return 0
 
 
-def sound_images(
-    path: Path, offset: int, image_bytes: int, digests: Mapping[int, Digests]
-) -> Iterator[tuple[int, bool]]:
-    """Read decoded images again and compare them with their digests.
+def sound_images(path: Path, offset: int, image_bytes: int, sums: Mapping[int, Sums]) -> Iterator[tuple[int, bool]]:
+    """Read decoded images again and compare them with their sums.
 
     Args:
         path: the file of pixels.
         offset: where the first image starts in it.
         image_bytes: bytes of an image.
-        digests: by index, the images to read.
+        sums: by index, the images to read.
 
     Yields:
         An index, and whether the pixels are those that were written.
     """
-    for index in sorted(digests):
+    for index in sorted(sums):
         try:
             with path.open("rb") as file:
                 file.seek(offset + index * image_bytes)
                 data = file.read(image_bytes)
         except OSError:  # no such file, or a disk that fails
             data = b""
-        yield index, hashlib.sha256(data).digest() == digests[index].pixels
+        yield index, zlib.crc32(data) == sums[index].pixels
 
 
 def _open(opened: contextlib.ExitStack, path: Path, flags: int) -> int:
@@ -196,8 +196,8 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int | None = N
         rest = rest[written:]
 
 
-def _entry(index: int, digests: Digests) -> bytes:
-    return f"{index:08d} {digests.source.hex()} {digests.pixels.hex()}\n".encode()
+def _entry(index: int, sums: Sums) -> bytes:
+    return f"{index:08d} {sums.source.hex()} {sums.pixels:08x}\n".encode()
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:

@@ -196,9 +196,7 @@ def test_damage_is_noticed_and_repaired(skin: ImageDataset, home: Path, file: st
     assert folders(home) == [folder.name]
 
 
-@pytest.mark.parametrize(
-    ("file", "damage"), [("images.npy", flip), ("images.sha256", cut), ("images.sha256", Path.unlink)]
-)
+@pytest.mark.parametrize(("file", "damage"), [("images.npy", flip), ("images.sums", cut), ("images.sums", Path.unlink)])
 def test_damage_within_pixels_is_found_when_all_are_read(
     skin: ImageDataset, home: Path, file: str, damage: Any
 ) -> None:

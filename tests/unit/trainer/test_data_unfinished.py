@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.unfinished import Digests, Unfinished, count_journal, journal_header, read_journal, sound_images
+from trainer.data.unfinished import Sums, Unfinished, count_journal, journal_header, read_journal, sound_images
 
 FINGERPRINT = "ab" * 32
 
@@ -20,7 +20,7 @@ def open_part(folder: Path, num_images: int = 100) -> Unfinished:
 def add(part: Unfinished, index: int) -> None:
     """Write an image of one grey and take it down."""
     pixels = np.full((4, 4, 3), index, dtype=np.uint8)
-    part.record(index, Digests(bytes([index]) * 32, part.write(index, pixels)))
+    part.record(index, Sums(bytes([index]) * 32, part.write(index, pixels)))
 
 
 def test_what_is_recorded_is_there_again_in_any_order(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_journal_follows_the_pixels(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(os, "fsync", spy)
         for index in range(70):
             add(part, index)
-    assert flushed == ["images.npy 0", "images.sha256 64", "images.npy 64", "images.sha256 70"]
+    assert flushed == ["images.npy 0", "images.sums 64", "images.npy 64", "images.sums 70"]
 
 
 def test_images_beyond_the_last_are_passed_over(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_torn_line_and_what_follows_it_are_passed_over(tmp_path: Path) -> None
     with open_part(tmp_path) as part:
         for index in range(3):
             add(part, index)
-    path = tmp_path / "images.sha256"
+    path = tmp_path / "images.sums"
     data = path.read_bytes()
     line = (len(data) - len(header)) // 3
     path.write_bytes(data[: len(header) + line + 10] + data[len(header) + 2 * line :])
