@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -18,6 +19,13 @@ Result = TypeVar("Result")
 _BATCH = 4  # images that a thread takes at once, so that threads need not wake each other for every one
 _BATCHES_PER_WORKER = 4
 _TELL_EVERY = 32
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """In the place of a result: why there is none. What `work` returns may be anything, an error too."""
+
+    reason: str
 
 
 def scan_images(
@@ -77,17 +85,17 @@ def scan_some(
     total = len(dataset)
     done = total - len(indices)
 
-    def work_on(batch: Sequence[int]) -> list[tuple[int, Result | BrokenImageError]]:
-        results: list[tuple[int, Result | BrokenImageError]] = []
+    def work_on(batch: Sequence[int]) -> list[tuple[int, Result | _Broken]]:
+        results: list[tuple[int, Result | _Broken]] = []
         for index in batch:
             try:
                 results.append((index, work(index)))
             except BrokenImageError as error:
-                results.append((index, error))
+                results.append((index, _Broken(str(error))))
         return results
 
     batches = (indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH))
-    running: deque[Future[list[tuple[int, Result | BrokenImageError]]]] = deque()
+    running: deque[Future[list[tuple[int, Result | _Broken]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="lmf-images")
     with warnings.catch_warnings():  # an image library warns of oddities; what matters is raised
         warnings.simplefilter("ignore")
@@ -98,8 +106,8 @@ def scan_some(
                 if not running:
                     break
                 for index, result in running.popleft().result():
-                    if isinstance(result, BrokenImageError):
-                        broken.append(f"{dataset.image_names[index]} {result}")
+                    if isinstance(result, _Broken):
+                        broken.append(f"{dataset.image_names[index]} {result.reason}")
                     else:
                         yield index, result
                     done += 1
