@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("help_time", "batches", "prepare", "check", "claim")
+NAMES = ("help_time", "batches", "show", "prepare", "check", "claim")
 
 
 def main() -> int:

@@ -118,7 +118,7 @@ def _show_difference(dataset: ImageDataset, fingerprint: str, home: Path) -> Non
 
 def _measure_growth(folder: Path) -> bool:
     started = time.perf_counter()
-    _make_small_images(folder / "images", max(COUNTS))
+    make_small_images(folder / "images", max(COUNTS))
     print(f"prepare: {max(COUNTS):,} small images written in {time.perf_counter() - started:.0f} s", flush=True)
     costs: dict[int, list[tuple[float, int]]] = {count: [] for count in COUNTS}
     for _ in range(SIZE_ROUNDS):
@@ -194,7 +194,7 @@ def _make_photos(folder: Path) -> tuple[list[Path], str]:
     return files, "photos" if real else "synthetic photos"
 
 
-def _make_small_images(folder: Path, count: int) -> None:
+def make_small_images(folder: Path, count: int) -> None:
     """Small JPEGs of different bytes: what follows the end of an image is not decoded."""
     folder.mkdir()
     random = np.random.default_rng(7)

@@ -13,10 +13,8 @@ from study.images import available_cores, split_counts
 from study.spec import DEFAULT_SEED
 from trainer.data.catalog import drop_empty_classes, find_dataset, find_source, refuse_errors
 from trainer.data.dataset import ImageDataset
-from trainer.data.duplicates import duplicate_findings
 from trainer.data.findings import Finding
 from trainer.data.fingerprint import content_fingerprint
-from trainer.data.inspection import inspect_images
 from trainer.data.leakage import GroupLeakage, group_leakage, leakage_findings
 from trainer.data.source import Found
 from trainer.data.split_file import read_split_file
@@ -166,6 +164,10 @@ def check_data(query: DataQuery, progress: Progress) -> tuple[DataView, tuple[Fi
         StudyError: the request contradicts itself.
         DataError: nothing can be made of what is there.
     """
+    # These two load scipy, which nobody should wait for who only wants to see the classes.
+    from trainer.data.duplicates import duplicate_findings
+    from trainer.data.inspection import inspect_images
+
     found = find_data(query)
     view = view_data(query, found)
     findings = list(found.findings)

@@ -37,6 +37,23 @@ ALIASES = {
 VARIANTS = ("reference", "equations")
 """LDAM as its authors ran it, and as the paper's equations say."""
 
+SELECTORS = (
+    "macro_f1",
+    "balanced_accuracy",
+    "macro_auc",
+    "macro_average_precision",
+    "sensitivity_at_specificity",
+    "mcc",
+    "kappa",
+)
+"""The validation scores that an epoch, and a point, may be chosen by."""
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""What the network may be computed in."""
+
+AUTO = "auto"
+"""Said of a precision that is to be chosen by measuring, before anything is trained."""
+
 WEIGHT_SOURCES = ("hub", "none")
 """What `weights` may say besides naming a file."""
 
@@ -88,8 +105,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": _number(0, 10),
     "lr_step_epochs": _integer(1, 10_000),
     "lr_gamma": _number(0, 1, above=True),
-    "select": _choice("macro_f1", "balanced_accuracy", "macro_auc"),
-    "precision": _choice("fp32", "bf16", "fp16"),
+    "select": _choice(*SELECTORS),
+    "specificity": _number(0, 1, above=True),
+    "precision": _choice(*PRECISIONS, AUTO),
+    "compile": (lambda value: isinstance(value, bool), "true or false"),
+    "deterministic": (lambda value: isinstance(value, bool), "true or false"),
     "threads": _integer(1, 256),
     "max_margin": _number(0, 100, above=True),
     "gamma": _number(0, 100),
@@ -117,9 +137,13 @@ class Recipe:
         weight_decay: L2 penalty, added to the gradient.
         lr_step_epochs: epochs after which the learning rate is multiplied by `lr_gamma`, again and again.
         lr_gamma: that factor.
-        select: the validation score that chooses the epoch to keep.
-        precision: `fp32`, or autocast to `bf16` or `fp16`; losses are always computed in float32.
+        select: the validation score that chooses the epoch to keep, one of `SELECTORS`.
+        specificity: at which specificity sensitivity is stated, above 0, at most 1.
+        precision: `fp32`, or autocast to `bf16` or `fp16`; losses are always computed in float32. `auto` stands for
+            the fastest of these and is replaced by it before anything is trained, see `trainer.probe`.
         threads: threads of one training on the processor; the results depend on it.
+        compile: compile the network with `torch.compile`; the results differ a little from those without.
+        deterministic: on a GPU, use only kernels that repeat themselves bit for bit, which may be slower.
         max_margin: margin of the rarest class, in logit units (paper Eq. 4).
         gamma: focusing exponent of the focal half (paper Eq. 7).
         scale: factor on LDAM's logits in the `reference` variant; `equations` has no such factor.
@@ -140,8 +164,11 @@ class Recipe:
     lr_step_epochs: int = 30
     lr_gamma: float = 0.1
     select: str = "macro_f1"
+    specificity: float = 0.95
     precision: str = "fp32"
     threads: int = 1
+    compile: bool = False
+    deterministic: bool = False
     max_margin: float = 0.5
     gamma: float = 1.5
     scale: float = 30.0

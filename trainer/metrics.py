@@ -12,9 +12,6 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from trainer.errors import DataError, DivergedError
 
-SELECTORS = ("macro_f1", "balanced_accuracy", "macro_auc")
-"""The scores that an epoch, and a point, may be chosen by."""
-
 
 @dataclass(frozen=True)
 class Scores:
