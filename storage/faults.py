@@ -24,6 +24,9 @@ STEPS = (
     "closed",
 )
 
+PRUNING_STEPS = ("prune-decided", "pruned")
+"""Where a training is pruned, these come after `epoch-reported` and before `attributes-set`."""
+
 
 def reach(step: str) -> None:
     """Note that `step` is reached; kills the process where a test asked for that."""

@@ -21,6 +21,7 @@ from storage.schema import (
     COMPLETE,
     FAILED,
     OPEN_STATES,
+    PRUNED,
     RUNNING,
     WAITING,
     AttemptRow,
@@ -77,7 +78,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class EpochFigures:
-    """What is remembered of one epoch; `epoch` counts from 1."""
+    """What is remembered of one epoch; `epoch` counts from 1, `warnings` are kept with the point."""
 
     epoch: int
     train_loss: float
@@ -87,6 +88,7 @@ class EpochFigures:
     seconds: float
     val: Mapping[str, float | None]
     halves: Mapping[str, float] | None = None
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -221,13 +223,14 @@ class Ledger:
             advanced = sa.case((PointRow.last_epoch < latest, latest), else_=PointRow.last_epoch)
             _update_owned(connection, lease, last_epoch=advanced)
             known = set(connection.scalars(sa.select(EpochRow.epoch).where(EpochRow.point_id == lease.point_id)))
-            rows = [
-                {"point_id": lease.point_id, "attempt_id": lease.attempt_id, **asdict(epoch)}
-                for epoch in epochs
-                if epoch.epoch not in known
-            ]
+            new = [epoch for epoch in epochs if epoch.epoch not in known]
+            rows = [{"point_id": lease.point_id, "attempt_id": lease.attempt_id, **asdict(epoch)} for epoch in new]
+            warnings = [line for row in rows for line in row.pop("warnings")]
             if rows:
                 connection.execute(sa.insert(EpochRow), rows)
+            if warnings:
+                earlier = connection.scalar(sa.select(PointRow.warnings).where(PointRow.id == lease.point_id))
+                _update_owned(connection, lease, warnings=[*(earlier or ()), *warnings])
             connection.execute(
                 sa.update(AttemptRow)
                 .where(AttemptRow.id == lease.attempt_id, AttemptRow.first_epoch + AttemptRow.epochs < latest)
@@ -265,6 +268,19 @@ class Ledger:
                 weights=weights,
                 message=None,
             )
+
+    def prune(self, lease: Lease, message: str) -> None:
+        """End a point whose training is not worth going on with; Optuna is told after it.
+
+        Args:
+            lease: the claim.
+            message: why, in one line.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            _update_owned(connection, lease, outcome=PRUNED, message=message)
 
     def fail(self, lease: Lease, message: str, max_attempts: int) -> bool:
         """Count a failure that is the point's own; the last one allowed makes it final.

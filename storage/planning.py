@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from storage.database import Database, now_seconds
 from storage.errors import StorageError
 from storage.schema import FAILED, WAITING, AttemptRow, DatasetRow, EpochRow, PointRow, StudyRow
+from storage.search_plan import SearchPlan
 from storage.trials import TrialMirror
 
 _POINTS_PER_TRANSACTION = 500
@@ -103,6 +104,7 @@ def save_study(
             "lmf:model": model,
             "lmf:classes": list(facts.class_names),
             **({"lmf:leakage": leakage_text(facts.leakage)} if facts.leakage or known is None else {}),
+            **_search_text(spec),
         },
     )
     with database.begin() as connection:
@@ -218,6 +220,7 @@ def retry_failed(database: Database, mirror: TrialMirror, study_id: int) -> int:
                     failures=0,
                     fruitless_losses=0,
                     message=None,
+                    warnings=None,
                     finished_at=None,
                 )
             )
@@ -266,6 +269,12 @@ def leakage_text(leakage: Sequence[Mapping[str, Any]]) -> str:
         f"{entry['leaking_val_groups']} in training and in validation"
         for entry in leakage
     )
+
+
+def _search_text(spec: Mapping[str, Any]) -> dict[str, str]:
+    """How the study searches, for optuna-dashboard; empty where its points are a grid."""
+    plan = SearchPlan.of(spec)
+    return {} if plan is None else {"lmf:search": f"{plan.kind}, {plan.trials} trials", "lmf:pruner": plan.pruner}
 
 
 def trial_key(key: str, generation: int) -> str:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from storage.database import Database, show_url
 from storage.errors import NoDatabaseError, StorageError, StorageUnavailableError
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 VERSION_TABLE = "lmf_alembic_version"
 MIGRATIONS = Path(__file__).parent / "migrations"
 

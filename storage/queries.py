@@ -11,6 +11,7 @@ from storage.database import Database, now_seconds
 from storage.errors import StorageError
 from storage.file_names import checkpoint_id
 from storage.schema import (
+    OPEN_STATES,
     RUNNING,
     WAITING,
     AttemptRow,
@@ -20,6 +21,7 @@ from storage.schema import (
     StudyRow,
     WorkerRow,
 )
+from storage.search_plan import SearchPlan
 from storage.workers import LOST, STOPPED, TRAINING
 
 
@@ -45,6 +47,7 @@ class PointRecord:
     message: str | None
     started_at: float | None
     finished_at: float | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,22 @@ class StudyRecord:
     created_at: float
     points: tuple[PointRecord, ...]
     leakage: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def unchosen(self) -> int:
+        """Points of a search's budget that are still to be chosen; 0 for a grid."""
+        plan = SearchPlan.of(self.spec)
+        return 0 if plan is None else max(0, plan.trials - len(self.points))
+
+    @property
+    def total(self) -> int:
+        """All points, those that are still to be chosen included."""
+        return len(self.points) + self.unchosen
+
+    @property
+    def remaining(self) -> int:
+        """Points that are not closed yet, those that are still to be chosen included."""
+        return sum(point.state in OPEN_STATES for point in self.points) + self.unchosen
 
 
 def list_studies(database: Database) -> tuple[str, ...]:
@@ -192,6 +211,7 @@ def read_study(database: Database, name: str) -> StudyRecord:
             message=row.message,
             started_at=row.started_at,
             finished_at=row.finished_at,
+            warnings=tuple(row.warnings or ()),
         )
         for row in rows
     )

@@ -120,6 +120,7 @@ class PointRow(Base):
     files: Mapped[list[dict[str, Any]] | None]
     weights: Mapped[str | None] = mapped_column(String(64))
     message: Mapped[str | None] = mapped_column(Text)
+    warnings: Mapped[list[str] | None]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
 

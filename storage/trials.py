@@ -58,7 +58,7 @@ def open_optuna_storage(database: Database, *, create: bool = False) -> RDBStora
     }
     # Rendered, a URL has no braces, which Optuna would take for its `{SCHEMA_VERSION}`.
     url = database.url.render_as_string(hide_password=False)
-    with _optuna_errors(database):
+    with optuna_errors(database):
         storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=not create)
         found, expected = storage.get_current_version(), storage.get_head_version()
     if found != expected:
@@ -102,7 +102,7 @@ class TrialMirror:
             StorageError: there is a study of this name that does not maximise one value.
         """
         wanted = [StudyDirection.MAXIMIZE]
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             try:
                 return self.storage.create_new_study(wanted, name)
             except DuplicatedStudyError:
@@ -115,13 +115,13 @@ class TrialMirror:
 
     def describe_study(self, optuna_study_id: int, attributes: Mapping[str, Any]) -> None:
         """Set the study's user attributes, which optuna-dashboard shows."""
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             for key, value in attributes.items():
                 self.storage.set_study_user_attr(optuna_study_id, key, value)
 
     def delete_study(self, name: str) -> None:
         """Delete Optuna's study of this name, where there is one."""
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             try:
                 self.storage.delete_study(self.storage.get_study_id_from_name(name))
             except KeyError:
@@ -133,7 +133,7 @@ class TrialMirror:
         Raises:
             StorageError: the study holds a trial that was not planned by lmf.
         """
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             trials = self.storage.get_all_trials(optuna_study_id, deepcopy=False)
         found = {}
         for trial in trials:
@@ -162,13 +162,13 @@ class TrialMirror:
             distributions=distributions,
             user_attrs={POINT_KEY: key, **attributes},
         )
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             self.storage.create_new_trial(optuna_study_id, template)
 
     def start(self, trial_id: int) -> None:
         """Move a WAITING trial to RUNNING; a trial that is further along stays as it is."""
         if self._trial(trial_id).state == TrialState.WAITING:
-            with _optuna_errors(self.database):
+            with optuna_errors(self.database):
                 self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
 
     def report(self, trial_id: int, values: Mapping[int, float]) -> None:
@@ -176,7 +176,7 @@ class TrialMirror:
         trial = self._trial(trial_id)
         if trial.state.is_finished():
             return
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             for epoch, value in values.items():
                 if epoch not in trial.intermediate_values:
                     self.storage.set_trial_intermediate_value(trial_id, epoch, value)
@@ -184,7 +184,7 @@ class TrialMirror:
     def describe(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """Set user attributes of a trial that is not finished; a finished one keeps what it has."""
         if not self._trial(trial_id).state.is_finished():
-            with _optuna_errors(self.database):
+            with optuna_errors(self.database):
                 for key, value in attributes.items():
                     self.storage.set_trial_user_attr(trial_id, key, value)
 
@@ -197,7 +197,7 @@ class TrialMirror:
         """
         if self._trial(trial_id).state.is_finished():
             return
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             for entry in files:
                 meta = ArtifactMeta(**entry)
                 self.storage.set_trial_system_attr(trial_id, ARTIFACT_PREFIX + meta.artifact_id, json.dumps(entry))
@@ -207,13 +207,13 @@ class TrialMirror:
         found = self._trial(trial_id).state
         if found.is_finished():
             return
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             if found == TrialState.WAITING:
                 self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
             self.storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
     def _trial(self, trial_id: int) -> FrozenTrial:
-        with _optuna_errors(self.database):
+        with optuna_errors(self.database):
             return self.storage.get_trial(trial_id)
 
     def close(self) -> None:
@@ -223,7 +223,12 @@ class TrialMirror:
 
 
 @contextmanager
-def _optuna_errors(database: Database) -> Iterator[None]:
+def optuna_errors(database: Database) -> Iterator[None]:
+    """Turn what Optuna raises into our errors; that a trial is finished already is none.
+
+    Args:
+        database: the database that messages name.
+    """
     try:
         yield
     except UpdateFinishedTrialError:

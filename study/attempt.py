@@ -28,7 +28,8 @@ from storage.faults import reach
 from storage.file_names import checkpoint_id, describe_file, file_id
 from storage.ledger import EpochFigures, Lease, Ledger
 from storage.outcomes import Outcomes
-from storage.schema import COMPLETE
+from storage.pruning import TrialPruner
+from storage.schema import COMPLETE, PRUNED
 from storage.trials import TrialMirror
 from study.lease_keeper import LeaseKeeper
 from trainer.errors import TrainerError
@@ -42,6 +43,7 @@ class AttemptEnd(Enum):
     """How an attempt ended."""
 
     COMPLETE = "complete"
+    PRUNED = "pruned"
     FAILED = "failed"
     FREED = "freed"
     RELEASED = "released"
@@ -54,6 +56,10 @@ class Stopped(Exception):
 
 class LeaseGone(Exception):
     """The objective stopped because the lease is gone."""
+
+
+class Pruned(Exception):
+    """The training is not worth going on with, with the reason in one line; raised where it tells of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,13 @@ class Progress(Protocol):
         """Checkpoints of earlier attempts, the latest first."""
 
     def started(self, restored: Sequence[EpochFigures]) -> None:
-        """Tell from which epochs, none or those of a checkpoint, the training goes on."""
+        """Tell from which epochs, none or those of a checkpoint, the training goes on; may raise `Pruned`."""
+
+    def checkpoint_written(self) -> None:
+        """Tell that a checkpoint is written, from whichever thread wrote it."""
 
     def epoch_done(self, epoch: EpochFigures) -> None:
-        """Tell of an epoch whose checkpoint is written."""
+        """Tell of an epoch whose checkpoint is written; may raise `Pruned`."""
 
     def control(self) -> Literal["stop", "abandon"] | None:
         """Ask whether to go on (None), to write a checkpoint and raise `Stopped`, or to raise `LeaseGone` at once."""
@@ -101,6 +110,7 @@ class Objective(Protocol):
         Raises:
             Stopped: as `progress.control` asked.
             LeaseGone: as `progress.control` asked.
+            Pruned: as `progress` raised it.
             TrainerError: the point itself fails.
         """
 
@@ -119,6 +129,7 @@ class Bench:
         keep_weights: of how many best trials the weights are kept; None keeps all.
         max_attempts: how often a point that fails by itself is tried.
         stop: set where the worker is asked to stop.
+        pruner: says which trainings to end early; None lets all go to their end.
     """
 
     study: str
@@ -130,6 +141,7 @@ class Bench:
     keep_weights: int | None
     max_attempts: int
     stop: threading.Event
+    pruner: TrialPruner | None = None
 
     @property
     def outcomes(self) -> Outcomes:
@@ -164,7 +176,7 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
         except LeaseLostError as error:
             logger.warning("%s", error)
             return AttemptEnd.LOST
-    return AttemptEnd.COMPLETE if outcome == COMPLETE else AttemptEnd.FAILED
+    return AttemptEnd(outcome)
 
 
 def trial_attributes(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,6 +201,8 @@ def _train(bench: Bench, lease: Lease, keeper: LeaseKeeper, objective: Objective
         reach("files-stored")
     except (Stopped, LeaseGone, LeaseLostError):
         raise
+    except Pruned as decision:
+        return _prune(bench, lease, keeper, str(decision))
     except (TrainerError, StorageError) as error:
         return _fail(bench, lease, keeper, str(error))
     except Exception as error:
@@ -197,6 +211,13 @@ def _train(bench: Bench, lease: Lease, keeper: LeaseKeeper, objective: Objective
     keeper.patiently(lambda: bench.ledger.finish(lease, scored.value, scored.scores, files, weights))
     reach("scored")
     return COMPLETE
+
+
+def _prune(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> str:
+    reach("prune-decided")
+    keeper.patiently(lambda: bench.ledger.prune(lease, message))
+    reach("pruned")
+    return PRUNED
 
 
 def _fail(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> str | None:
@@ -230,12 +251,19 @@ def _store_files(
 def _tell_optuna(bench: Bench, lease: Lease, outcome: str) -> None:
     """Tell Optuna what the ledger has; what it knows already is not told again."""
     found = bench.outcomes.read(lease.point_id)
+    if outcome in (COMPLETE, PRUNED):
+        epoch_scores = bench.outcomes.epoch_scores(lease.point_id, bench.select)
+        bench.mirror.report(lease.trial_id, epoch_scores)
     if outcome == COMPLETE:
-        bench.mirror.report(lease.trial_id, bench.outcomes.epoch_scores(lease.point_id, bench.select))
         bench.mirror.describe(lease.trial_id, trial_attributes(found.scores or {}))
         bench.mirror.attach(lease.trial_id, found.files or [])
         reach("attributes-set")
         bench.mirror.tell(lease.trial_id, TrialState.COMPLETE, found.value)
+    elif outcome == PRUNED:
+        bench.mirror.describe(lease.trial_id, {"prune_reason": found.message})
+        reach("attributes-set")
+        # As Optuna itself does, a pruned trial has the score of its last epoch.
+        bench.mirror.tell(lease.trial_id, TrialState.PRUNED, epoch_scores.get(max(epoch_scores, default=0)))
     else:
         bench.mirror.describe(lease.trial_id, {"fail_reason": found.message})
         reach("attributes-set")
@@ -289,6 +317,7 @@ class _Progress:
         self._stored_in_place = bench.artifacts.local_path(checkpoint_id(lease.token))
         self.checkpoint_path = self._stored_in_place or scratch / "checkpoint"
         self._superseded = list(lease.earlier_tokens)
+        self._warnings: list[str] = []
 
     def checkpoints(self) -> Iterator[Path]:
         for number, token in enumerate(self._lease.earlier_tokens):
@@ -306,12 +335,15 @@ class _Progress:
         self._keeper.patiently(lambda: ledger.begin_training(lease, len(restored)))
         self._keeper.patiently(lambda: ledger.record_epochs(lease, restored))
         self._report(restored)
+        self._prune_if_hopeless(restored)
+
+    def checkpoint_written(self) -> None:
+        if self._stored_in_place is None and not self._keeper.is_lost:
+            self._bench.artifacts.put(checkpoint_id(self._lease.token), self.checkpoint_path)
 
     def epoch_done(self, epoch: EpochFigures) -> None:
         if self._keeper.is_lost:
             raise LeaseGone
-        if self._stored_in_place is None:
-            self._bench.artifacts.put(checkpoint_id(self._lease.token), self.checkpoint_path)
         reach("epoch-checkpointed")
         self._keeper.patiently(lambda: self._bench.ledger.record_epochs(self._lease, [epoch]))
         reach("epoch-recorded")
@@ -319,12 +351,29 @@ class _Progress:
         reach("epoch-reported")
         while self._superseded:
             self._bench.artifacts.remove(checkpoint_id(self._superseded.pop()))
+        self._prune_if_hopeless([epoch])
 
     def control(self) -> Literal["stop", "abandon"] | None:
         return self._keeper.control()
+
+    def _prune_if_hopeless(self, epochs: Sequence[EpochFigures]) -> None:
+        """Ask the pruner about the last of some epochs; one that is trained again was judged before."""
+        pruner, lease = self._bench.pruner, self._lease
+        if pruner is None or not epochs:
+            return
+        last = epochs[-1]
+        is_known = last.val.get(self._bench.select) is not None
+        if is_known and lease.last_epoch <= last.epoch < pruner.epochs:
+            if self._keeper.patiently(lambda: pruner.should_prune(lease.trial_id)):
+                raise Pruned(pruner.message(last.epoch))
 
     def _report(self, epochs: Sequence[EpochFigures]) -> None:
         values = {epoch.epoch: epoch.val.get(self._bench.select) for epoch in epochs}
         known = {epoch: value for epoch, value in values.items() if value is not None}
         if known:
             self._keeper.patiently(lambda: self._bench.mirror.report(self._lease.trial_id, known))
+        warnings = [line for epoch in epochs for line in epoch.warnings]
+        if warnings:
+            self._warnings += warnings
+            attributes = {"warnings": list(self._warnings)}
+            self._keeper.patiently(lambda: self._bench.mirror.describe(self._lease.trial_id, attributes))

@@ -1,14 +1,8 @@
-"""Which devices a machine has, and how many workers suit it."""
+"""Which devices a machine has."""
 
 from __future__ import annotations
 
-import psutil
-
 from study.errors import StudyError
-from study.images import available_cores
-
-MEMORY_PER_WORKER = 2 * 2**30
-MOST_CPU_WORKERS = 8
 
 
 def list_devices(device: str) -> tuple[str, ...]:
@@ -35,16 +29,3 @@ def list_devices(device: str) -> tuple[str, ...]:
     raise StudyError(
         f"--device: {device} is not here (CUDA devices found: {there}); expected auto, cpu or one of these"
     )
-
-
-def default_workers(devices: tuple[str, ...]) -> int:
-    """How many workers suit the devices: one a GPU; on the CPU one a core while there is memory for them."""
-    if devices != ("cpu",):
-        return len(devices)
-    by_memory = psutil.virtual_memory().available // MEMORY_PER_WORKER
-    return int(max(1, min(available_cores(), by_memory, MOST_CPU_WORKERS)))
-
-
-def default_threads(workers: int) -> int:
-    """Processor threads of each of so many workers."""
-    return max(1, available_cores() // workers)

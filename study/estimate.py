@@ -8,9 +8,10 @@ from rich.console import Console
 
 from storage.database import Database
 from storage.errors import NoDatabaseError
-from study.devices import default_threads, default_workers, list_devices
+from storage.search_plan import NO_PRUNER
 from study.home import Home
 from study.images import find_images, split_counts
+from study.machine import choose_crew, fit_to_machine
 from study.plan import compare_with_stored, is_planned
 from study.progress import count_text, duration_text
 from study.run_options import RunOptions
@@ -59,18 +60,18 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
     """
     import torch
 
-    from trainer.probe import measure_cost
+    from trainer.probe import measure
 
     dataset, split = find_images(spec)
     counts = {name: sum(part) for name, part in split_counts(dataset.labels, split, len(dataset.class_names)).items()}
-    devices = list_devices(options.device)
-    workers = options.workers or default_workers(devices)
-    spec = spec.with_machine_figures(threads=default_threads(workers))
+    num_classes = len(dataset.class_names)
     spec, trained = _stored(spec, home)
-    left = len(points(spec)) - trained
-    workers = max(1, min(workers, left))
+    crew = choose_crew(spec.recipe, num_classes, len(dataset), options)
+    spec = fit_to_machine(spec, crew, num_classes, lambda line: None)
+    left = (spec.trials or len(points(spec))) - trained
+    workers = max(1, min(crew.workers, left))
     recipe = spec.recipe
-    cost = measure_cost(recipe, len(dataset.class_names), torch.device(devices[0]))
+    cost = measure(recipe, num_classes, torch.device(crew.devices[0]))[recipe.precision]
     epoch_seconds = counts["train"] * cost.train_seconds + counts["val"] * cost.evaluation_seconds
     point_seconds = recipe.epochs * epoch_seconds + counts["test"] * cost.evaluation_seconds
     rounds = -(-left // workers)
@@ -85,7 +86,7 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
         kept_bytes=kept * cost.state_bytes,
         memory_bytes=cost.memory_bytes,
         workers=workers,
-        devices=devices,
+        devices=crew.devices,
     )
 
 
@@ -99,10 +100,11 @@ def print_estimate(spec: StudySpec, options: RunOptions, home: Home, console: Co
     found = estimate(spec, options, home)
     done = f" ({found.trained} more are trained already)" if found.trained else ""
     where = ", ".join(found.devices)
+    fewer = "" if spec.pruner == NO_PRUNER else ", fewer where it is pruned"
     lines = (
         f"study {spec.name}: dry run, nothing is trained or written",
         f"points:  {found.points}{done}",
-        f"epochs:  {found.epochs} ({spec.recipe.epochs} a point)",
+        f"epochs:  {found.epochs} ({spec.recipe.epochs} a point{fewer})",
         f"time:    about {duration_text(found.seconds)} with {count_text(found.workers, 'worker')} on {where}, "
         "from a few batches measured here",
         f"disk:    {_size(found.cache_bytes)} decoded images, {_size(found.checkpoint_bytes)} checkpoints "
@@ -126,7 +128,8 @@ def _stored(spec: StudySpec, home: Home) -> tuple[StudySpec, int]:
             return spec, 0
         comparison = compare_with_stored(database, spec)
         merged = spec if comparison is None else comparison.merged
-        return merged, sum(point.state == "complete" for point in read_study(database, spec.name).points)
+        done = ("complete", "pruned")
+        return merged, sum(point.state in done for point in read_study(database, spec.name).points)
     finally:
         database.close()
 

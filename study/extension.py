@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from storage.search_plan import GRID
 from study.settings import SETTINGS, value_text
 from study.spec import MACHINE_FIGURES, StudySpec
-from trainer.config import Recipe
+from trainer.config import AUTO, Recipe
 
 Value = TypeVar("Value")
 
@@ -31,10 +32,10 @@ class Comparison:
 def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
     """Compare a stored study with what is asked under its name.
 
-    Settings, grid values and seeds that are new extend the study; what it has stays. Everything else in the
-    description must be the same, except where data, split file and weights lie: whether images and split are the
-    same is told by their fingerprints, and whether the weights are by their hash. What nobody asked for
-    (`StudySpec.unasked`) is taken from the stored study.
+    Settings, grid values and seeds that are new extend a grid, more trials extend a search; what it has stays.
+    Everything else in the description must be the same, except where data, split file and weights lie: whether images
+    and split are the same is told by their fingerprints, and whether the weights are by their hash. What nobody asked
+    for (`StudySpec.unasked`) is taken from the stored study.
     """
     recipe = _continued_recipe(stored.recipe, asked)
     refusals = stored.recipe.differences(recipe)
@@ -46,6 +47,7 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
     ):
         if before != now:
             refusals.append(f"{name}: {before} stored, {now} asked")
+    refusals += _search_differences(stored, asked)
 
     more_settings = [] if "settings" in asked.unasked else _new(asked.settings, stored.settings)
     more_values = [] if "grid" in asked.unasked else _new(asked.grid, stored.grid)
@@ -64,14 +66,45 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
         settings=tuple(name for name in SETTINGS if name in (*stored.settings, *more_settings)),
         grid=tuple(sorted((*stored.grid, *more_values))),
         seeds=tuple(sorted((*stored.seeds, *more_seeds))),
+        trials=_more_trials(stored, asked),
     )
-    additions = tuple(f"{name}: {', '.join(texts)}" for name, texts in added.items() if texts)
-    return Comparison(tuple(refusals), additions, merged)
+    additions = [f"{name}: {', '.join(texts)}" for name, texts in added.items() if texts]
+    if merged.trials != stored.trials:
+        additions.append(f"trials: {stored.trials} -> {merged.trials}")
+    return Comparison(tuple(refusals), tuple(additions), merged)
+
+
+def _search_differences(stored: StudySpec, asked: StudySpec) -> list[str]:
+    """What makes it another search; a grid that is extended differs in nothing here."""
+    if "search" not in asked.unasked and asked.search != stored.search:
+        return [f"search: {stored.search} stored, {asked.search} asked"]
+    if stored.search == GRID:
+        return []
+    refusals = [
+        f"{name}: a search ({stored.search}) is stored, which chooses alpha and beta itself"
+        for name in ("settings", "grid")
+        if name not in asked.unasked and getattr(asked, name)
+    ]
+    if "seeds" not in asked.unasked and asked.seeds != stored.seeds:
+        there, wanted = (", ".join(map(str, seeds)) for seeds in (stored.seeds, asked.seeds))
+        refusals.append(f"seeds: {there} stored, {wanted} asked")
+    if "pruner" not in asked.unasked and asked.pruner != stored.pruner:
+        refusals.append(f"pruner: {stored.pruner} stored, {asked.pruner} asked")
+    return refusals
+
+
+def _more_trials(stored: StudySpec, asked: StudySpec) -> int | None:
+    """The greater budget of a search; None for a grid."""
+    if stored.trials is None or asked.trials is None or "trials" in asked.unasked:
+        return stored.trials
+    return max(stored.trials, asked.trials)
 
 
 def _continued_recipe(stored: Recipe, asked: StudySpec) -> Recipe:
     """The asked recipe with the stored values of what nobody asked for."""
     kept = {name: getattr(stored, name) for name in MACHINE_FIGURES if name in asked.unasked}
+    if asked.recipe.precision == AUTO:
+        kept["precision"] = stored.precision
     return replace(asked.recipe, **kept)
 
 

@@ -32,6 +32,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def weights(self) -> Path:
+        """Folder of pretrained weights that were fetched from the hub."""
+        return self.root / "weights"
+
+    @property
     def reports(self) -> Path:
         """Folder of reports."""
         return self.root / "reports"

@@ -23,7 +23,8 @@ from trainer.config import Recipe, TrialConfig
 from trainer.data.cache import Prepared
 from trainer.data.splits import Split
 from trainer.errors import CheckpointError
-from trainer.train import Abandoned, EpochResult, Interrupted, TrialResult, set_up_process, train
+from trainer.process import set_up_process
+from trainer.train import Abandoned, EpochResult, Interrupted, TrialResult, train
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +36,14 @@ class TrainingObjective:
         data: its decoded images.
         split: its split.
         device: where to train.
+        weights_folder: where pretrained weights lie that were fetched before.
     """
 
     recipe: Recipe
     data: Prepared
     split: Split
     device: torch.device
+    weights_folder: Path | None = None
 
     def __call__(self, lease: Lease, progress: Progress) -> Scored:
         """Train one point, going on from the latest checkpoint that can be read.
@@ -71,7 +74,10 @@ class TrainingObjective:
                     resume_path=resume_path,
                     on_start=started,
                     on_epoch=lambda epoch: progress.epoch_done(_figures(epoch)),
+                    on_checkpoint=progress.checkpoint_written,
                     control=progress.control,
+                    class_names=self.data.class_names,
+                    weights_folder=self.weights_folder,
                 )
             except Interrupted:
                 raise Stopped from None
@@ -91,6 +97,7 @@ class TrainingObjective:
             "val": result.val.to_dict(),
             "test": result.test.to_dict(),
             "weights_sha256": result.weights_sha256,
+            "warnings": list(result.warnings),
         }
         predictions = folder / "predictions.csv"
         parts = (
@@ -119,9 +126,10 @@ def open_objective(record: StudyRecord, parts: str, home: Home, device: str) -> 
         DataError: images cannot be used.
     """
     spec = stored_spec(record.spec)
-    set_up_process(spec.recipe)
+    where = torch.device(device)
+    set_up_process(spec.recipe, where)
     images = load_planned_images(record, parts, spec, home)
-    return TrainingObjective(spec.recipe, images.prepared, images.split, torch.device(device))
+    return TrainingObjective(spec.recipe, images.prepared, images.split, where, home.weights)
 
 
 def _figures(result: EpochResult) -> EpochFigures:

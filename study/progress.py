@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +29,10 @@ class StudyProgress:
 
     Attributes:
         study: its name.
-        states: points by state.
-        points: points in all.
+        states: points by state; those that a search is still to choose are waiting.
+        points: points in all, those included.
         epochs_done: epochs on record.
-        epochs_planned: epochs of all points that are not failed.
+        epochs_planned: epochs of all points that are not failed; of a pruned one, those that it had.
         best: the pair of factors that leads on validation, or None.
         best_score: its validation macro F1.
     """
@@ -54,8 +53,9 @@ class StudyProgress:
         alive = [point for point in record.points if point.state != "failed"]
         done = sum(epochs if point.state == "complete" else min(point.last_epoch, epochs) for point in alive)
         score = summary.best.score("val", "macro_f1") if summary.best else None
-        states = Counter(point.state for point in record.points)
-        return cls(record.name, dict(states), len(record.points), done, epochs * len(alive), summary.best, score)
+        planned = sum(min(point.last_epoch, epochs) if point.state == "pruned" else epochs for point in alive)
+        planned += epochs * record.unchosen
+        return cls(record.name, summary.states, record.total, done, planned, summary.best, score)
 
     @property
     def closed(self) -> int:
@@ -144,18 +144,19 @@ def worker_table(workers: Sequence[WorkerRecord]) -> Table:
 def study_table(rows: Sequence[StudyProgress], time_left: float | None = None) -> Table:
     """Studies as a table; with the time left where it is known."""
     table = Table(box=None, pad_edge=False)
-    headings = ["study", "done", "running", "waiting", "failed", "best (validation macro F1)"]
+    headings = ["study", "done", "running", "waiting", "failed", "pruned", "best (validation macro F1)"]
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in headings[1:5] else "left")
+        table.add_column(heading, justify="right" if heading in headings[1:6] else "left")
     if time_left is not None:
         table.add_column("time left", justify="right")
     for row in rows:
         cells = [
             row.study,
-            f"{row.states.get('complete', 0)}/{row.points}",
+            f"{row.states.get('complete', 0) + row.states.get('pruned', 0)}/{row.points}",
             str(row.states.get("running", 0)),
             str(row.states.get("waiting", 0)),
             str(row.states.get("failed", 0)),
+            str(row.states.get("pruned", 0)),
             best_text(row),
         ]
         table.add_row(*cells, *([] if time_left is None else [duration_text(time_left)]))

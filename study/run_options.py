@@ -15,6 +15,8 @@ class RunOptions:
 
     Attributes:
         workers: worker processes on this machine, at least 1; None leaves the number to the machine.
+        per_gpu: trials that train on one GPU side by side, at least 1, or `auto` for as many as its memory holds; None
+            leaves it to `workers`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         keep_weights: of how many of a study's best trials the weights are kept, at least 1, or `all` or `none`.
         max_attempts: how often a point that fails by itself is tried, at least 1.
@@ -26,6 +28,7 @@ class RunOptions:
     """
 
     workers: int | None = None
+    per_gpu: int | Literal["auto"] | None = None
     device: str = "auto"
     keep_weights: int | Literal["all", "none"] = 1
     max_attempts: int = 2
@@ -46,6 +49,10 @@ class RunOptions:
         found = []
         if self.workers is not None and self.workers < 1:
             found.append(f"workers: {self.workers} is less than 1")
+        if isinstance(self.per_gpu, int) and self.per_gpu < 1:
+            found.append(f"per_gpu: {self.per_gpu} is less than 1")
+        if self.per_gpu is not None and self.workers is not None:
+            found.append("per_gpu: cannot go with --workers; give one of them")
         if not _DEVICE.fullmatch(self.device):
             found.append(f"device: {self.device!r} is no device; expected auto, cpu, cuda or cuda:N")
         if isinstance(self.keep_weights, int) and self.keep_weights < 1:

@@ -9,20 +9,19 @@ from rich.console import Console
 
 from storage.artifacts import Artifacts
 from storage.database import Database, show_url
-from storage.ledger import Ledger
 from storage.queries import StudyRecord, read_study
-from storage.schema import OPEN_STATES
+from storage.search_plan import GRID, NO_PRUNER
 from storage.trials import TrialMirror
 from storage.workers import Workers
-from study.devices import default_threads, default_workers, list_devices
 from study.errors import StudyError
 from study.home import Home
 from study.images import load_images
 from study.launch.local import LocalWorkers, worker_command
+from study.machine import Crew, choose_crew, fit_to_machine
 from study.plan import PlannedStudy, compare_with_stored, plan_study
 from study.progress import ProgressDisplay, count_text, duration_text, progress_bars
 from study.reporting.leakage import has_leaks, leakage_notice, leakage_sentence
-from study.reporting.statistics import summarize
+from study.reporting.statistics import Pruning, summarize
 from study.run_options import RunOptions
 from study.spec import StudySpec
 from study.worker import library_versions, stop_on_signals
@@ -69,63 +68,66 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
         database = Database.open(home.storage_url)
         try:
             artifacts = Artifacts.open(home.artifacts)
-            planned = _plan(database, spec, options, home, console)
+            planned, crew = _plan(database, spec, options, home, console)
             refusals: tuple[str, ...] = ()
-            if Ledger(database).open_points(planned.study_id) and not stop.is_set():
+            if read_study(database, planned.spec.name).remaining and not stop.is_set():
                 _free_dead_workers(database, planned.study_id, console)
-                refusals = _train(database, planned, options, home, console, stop)
+                refusals = _train(database, planned, crew, options, home, console, stop)
             else:
                 console.print(f"{planned.spec.name}: everything is trained already", highlight=False)
             record = read_study(database, planned.spec.name)
             _conclude(database, record, artifacts, home, console)
             if stop.is_set():
-                left = sum(point.state in OPEN_STATES for point in record.points)
-                console.print(f"stopped: {count_text(left, 'point')} left; the same command goes on", highlight=False)
+                console.print(
+                    f"stopped: {count_text(record.remaining, 'point')} left; the same command goes on", highlight=False
+                )
         finally:
             database.close()
-    states = [point.state for point in record.points]
-    remaining = sum(state in OPEN_STATES for state in states)
-    return RunEnd(states.count("failed"), remaining, stop.is_set(), refusals)
+    failed = sum(point.state == "failed" for point in record.points)
+    return RunEnd(failed, record.remaining, stop.is_set(), refusals)
 
 
-def _plan(database: Database, spec: StudySpec, options: RunOptions, home: Home, console: Console) -> PlannedStudy:
+def _plan(
+    database: Database, spec: StudySpec, options: RunOptions, home: Home, console: Console
+) -> tuple[PlannedStudy, Crew | None]:
+    """Plan or continue a study; for a new one, its workers are chosen too, since their threads belong to its recipe."""
     stored = compare_with_stored(database, spec)
-    if stored is None:
-        spec = spec.with_machine_figures(threads=default_threads(_count_workers(options)))
     with progress_bars(console) as report:
         facts = load_images(spec, home, report)
+    crew = None
     if stored is None:
-        _check_model(spec, len(facts.class_names))
+        classes = len(facts.class_names)
+        _check_model(spec, classes, home, console)
+        crew = choose_crew(spec.recipe, classes, sum(map(sum, facts.counts.values())), options)
+        spec = fit_to_machine(spec, crew, classes, lambda line: console.print(line, highlight=False, soft_wrap=True))
     mirror = TrialMirror.open(database)
     try:
         planned = plan_study(database, mirror, spec, facts, library_versions())
     finally:
         mirror.close()
-    what = "planned" if planned.is_new else "extended" if planned.added else "continued"
+    what = "planned" if planned.is_new else "extended" if planned.added or planned.additions else "continued"
     record = read_study(database, planned.spec.name)
-    done = sum(point.state == "complete" for point in record.points)
+    done = sum(point.state in ("complete", "pruned") for point in record.points)
     recipe, images_in_all = planned.spec.recipe, sum(map(sum, facts.counts.values()))
     console.print(
-        f"study {planned.spec.name} {what}: {count_text(len(record.points), 'point')}, {done} trained, "
-        f"{count_text(recipe.epochs, 'epoch')} each; {recipe.model} on "
+        f"study {planned.spec.name} {what}: {count_text(record.total, 'point')}{_search_text(planned.spec)}, "
+        f"{done} trained, {count_text(recipe.epochs, 'epoch')} each; {recipe.model} on "
         f"{images_in_all} images of {len(facts.class_names)} classes",
         highlight=False,
         soft_wrap=True,
     )
     if has_leaks(facts.leakage):
         console.print(leakage_sentence(facts.leakage), highlight=False, soft_wrap=True, markup=False)
-    return planned
+    return planned, crew
 
 
-def _count_workers(options: RunOptions) -> int:
-    return options.workers or default_workers(list_devices(options.device))
+def _check_model(spec: StudySpec, num_classes: int, home: Home, console: Console) -> None:
+    """Build the model once before anything is planned, so that unusable weights are refused at once; tell of them."""
+    from trainer.models import build_model_with_report
 
-
-def _check_model(spec: StudySpec, num_classes: int) -> None:
-    """Build the model once before anything is planned, so that unusable weights are refused at once."""
-    from trainer.models import build_model
-
-    build_model(spec.recipe, num_classes)
+    _, report = build_model_with_report(spec.recipe, num_classes, home.weights)
+    if report is not None:
+        console.print(report.line(), highlight=False, soft_wrap=True, markup=False)
 
 
 def _free_dead_workers(database: Database, study_id: int, console: Console) -> None:
@@ -143,13 +145,18 @@ def _free_dead_workers(database: Database, study_id: int, console: Console) -> N
 def _train(
     database: Database,
     planned: PlannedStudy,
+    crew: Crew | None,
     options: RunOptions,
     home: Home,
     console: Console,
     stop: threading.Event,
 ) -> tuple[str, ...]:
-    devices = list_devices(options.device)
-    count = min(_count_workers(options), Ledger(database).open_points(planned.study_id))
+    if crew is None:
+        record = read_study(database, planned.spec.name)
+        images = sum(map(sum, record.counts.values()))
+        crew = choose_crew(planned.spec.recipe, len(record.class_names), images, options)
+    devices = crew.devices
+    count = min(crew.workers, read_study(database, planned.spec.name).remaining)
     commands = [
         worker_command(planned.spec.name, _worker_flags(options, devices[number % len(devices)]))
         for number in range(count)
@@ -193,7 +200,10 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print("  (mean macro F1 in percent ± average deviation)", highlight=False)
+        if summary.settings:
+            console.print("  (mean macro F1 in percent ± average deviation)", highlight=False)
+        if summary.pruning is not None:
+            console.print(_pruning_text(record, summary.pruning), highlight=False, soft_wrap=True)
         notice = leakage_notice(record.leakage)
         if notice is not None:
             console.print(f"  {notice}", highlight=False, soft_wrap=True, markup=False)
@@ -211,6 +221,21 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
         )
     if len(failed) > 5:
         console.print(f"failed: and {len(failed) - 5} more; `lmf status` shows all", highlight=False)
+
+
+def _search_text(spec: StudySpec) -> str:
+    """How a search finds its points; empty for a grid."""
+    if spec.search == GRID:
+        return ""
+    pruner = "" if spec.pruner == NO_PRUNER else f" and pruned by {spec.pruner}"
+    return f" chosen by {spec.search}{pruner}"
+
+
+def _pruning_text(record: StudyRecord, pruning: Pruning) -> str:
+    return (
+        f"  {pruning.points} of {count_text(record.total, 'trial')} pruned, {count_text(pruning.epochs, 'epoch')} "
+        f"trained instead of {pruning.unpruned_epochs}"
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from storage.search_plan import GRID, NO_PRUNER, point_key
 from study.errors import StudyError
-from study.settings import DEFAULT_GRID, SETTINGS, repeats, setting_points, value_text
+from study.settings import DEFAULT_GRID, SETTINGS, repeats, setting_points
 from trainer.config import Recipe
 
 DEFAULT_SEED = 23
@@ -26,6 +27,14 @@ LARGEST_SEED = 2**32 - 1
 
 STUDIED_LOSS = "lmf"
 """The loss whose alpha and beta a study tries."""
+
+DEFAULT_TRIALS = 31
+"""As many points as the paper's grid has."""
+
+MOST_TRIALS = 100_000
+
+SEARCH_FIGURES = ("search", "trials", "pruner")
+"""What describes a search; a description from before there were searches lacks them."""
 
 MACHINE_FIGURES = ("precision", "threads")
 """Figures of the recipe that depend on the machine, so that it may choose them where the user does not."""
@@ -47,14 +56,19 @@ class StudySpec:
         recipe: how each point is trained; its `model` is the full name that `model` stands for.
         settings: names from `study.settings.SETTINGS`, in that order.
         grid: rising values of alpha and beta.
-        seeds: rising seeds; each point is trained once with each.
+        seeds: rising seeds; each point is trained once with each. A search has one.
         split_seed: seed of the split into training, validation and test images; None where `split_file` says it, or
             the dataset is published with a split.
         group: what keeps together images of one origin, such as `lesion`; None splits image by image.
         split_file: absolute path of a table that says which image is in which part, or None.
         drop_empty: leave out classes that have no image.
-        unasked: those of `settings`, `grid`, `seeds` and `MACHINE_FIGURES` that hold a default nobody asked for. A
-            study that is stored already keeps its own values for them. Neither stored nor part of equality.
+        search: how points are found, one of `storage.search_plan.SEARCHES`. A search other than `grid` chooses alpha
+            and beta itself, within `settings.LOWEST` and `settings.HIGHEST`, and has neither settings nor a grid.
+        trials: how many points a search has, from 1 to `MOST_TRIALS`; None for `grid`.
+        pruner: which trainings of a search end early, one of `storage.search_plan.PRUNERS`.
+        unasked: those of `settings`, `grid`, `seeds`, `SEARCH_FIGURES` and `MACHINE_FIGURES` that hold a default nobody
+            asked for. A study that is stored already keeps its own values for them. Neither stored nor part of
+            equality.
     """
 
     name: str
@@ -70,6 +84,9 @@ class StudySpec:
     group: str | None = None
     split_file: Path | None = None
     drop_empty: bool = False
+    search: str = GRID
+    trials: int | None = None
+    pruner: str = NO_PRUNER
     unasked: frozenset[str] = field(default=frozenset(), compare=False)
 
     def with_machine_figures(self, **figures: int | str) -> StudySpec:
@@ -90,14 +107,14 @@ class StudySpec:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> StudySpec:
-        """Read a stored description.
+        """Read a stored description; one from before there were searches is of a grid.
 
         Raises:
             StudyError: a part is missing or unknown, as in a description that another version stored.
             RecipeError: the recipe holds a figure that is unknown here.
         """
         known = {item.name for item in fields(cls)} - {"unasked"}
-        wrong = [f"{name} is missing" for name in sorted(known - set(document))]
+        wrong = [f"{name} is missing" for name in sorted(known - set(document) - set(SEARCH_FIGURES))]
         wrong += [f"{name} is unknown" for name in sorted(set(document) - known)]
         if wrong:
             raise StudyError(
@@ -132,15 +149,17 @@ class StudyPoint:
 
 
 def points(spec: StudySpec) -> tuple[StudyPoint, ...]:
-    """All points of a study, in the order in which they are best trained.
+    """All points of a grid, in the order in which they are best trained; of a search none, as it chooses them later.
 
     Every pair of factors comes with the first seed before any comes with the second, so that the whole grid is seen
     as early as can be.
     """
+    if spec.search != GRID:
+        return ()
     pairs = setting_points(spec.settings, spec.grid)
     return tuple(
         StudyPoint(
-            f"{STUDIED_LOSS} a={value_text(pair.alpha)} b={value_text(pair.beta)} seed={seed}",
+            point_key(STUDIED_LOSS, pair.alpha, pair.beta, seed),
             STUDIED_LOSS,
             pair.alpha,
             pair.beta,

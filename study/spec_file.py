@@ -2,7 +2,8 @@
 
 Keys are the names of the flags with `_` for `-`, in three tables; what a file leaves out has its default:
 
-    [study]                     # dataset, data, study, settings, grid, seeds, split_seed, group, split_file, drop_empty
+    [study]                     # dataset, data, study, settings, grid, seeds, search, trials, pruner, split_seed,
+                                # group, split_file, drop_empty
     dataset = "folder:skin"
     data = "images"             # a relative path starts from the folder of this file
     grid = [0.5, 1.0, 2.0]
@@ -31,6 +32,9 @@ STUDY_KEYS = (
     "settings",
     "grid",
     "seeds",
+    "search",
+    "trials",
+    "pruner",
     "split_seed",
     "group",
     "split_file",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from storage.search_plan import GRID, NO_PRUNER, PRUNERS, SEARCHES
 from study import values
 from study.errors import StudyError
 from study.home import data_root
@@ -17,14 +18,17 @@ from study.settings import DEFAULT_GRID, SETTINGS, canonical_value, grid_problem
 from study.spec import (
     DEFAULT_SEED,
     DEFAULT_SEEDS,
+    DEFAULT_TRIALS,
     MACHINE_FIGURES,
+    MOST_TRIALS,
+    SEARCH_FIGURES,
     StudySpec,
     default_name,
     name_problems,
     seed_problems,
 )
 from study.spec_file import RECIPE_KEYS, Given, read_study_file
-from trainer.config import WEIGHT_SOURCES, Recipe, demo_recipe
+from trainer.config import AUTO, WEIGHT_SOURCES, Recipe, demo_recipe
 from trainer.data.catalog import dataset_sources, dataset_title, find_source
 from trainer.data.source import DatasetSource
 from trainer.errors import TrainerError
@@ -42,6 +46,7 @@ _READERS: dict[type, Callable[[object], Any]] = {
 }
 _RUN_READERS: dict[str, Callable[[object], Any]] = {
     "workers": values.whole_number,
+    "per_gpu": values.trials_per_gpu,
     "device": values.text,
     "keep_weights": values.kept_weights,
     "max_attempts": values.whole_number,
@@ -114,13 +119,17 @@ class _Reading:
 
     def spec(self, resolve_model: Callable[[str], str]) -> StudySpec:
         dataset, data, title = self._dataset()
-        model, recipe = self._recipe(demo_recipe() if dataset == DEMO_DATASET else Recipe(), resolve_model)
-        settings = self._take_list("settings", values.text, SETTINGS)
-        grid = self._take_list("grid", values.number, DEFAULT_GRID)
+        model, recipe = self._recipe(
+            demo_recipe() if dataset == DEMO_DATASET else Recipe(precision=AUTO), resolve_model
+        )
+        search, trials, pruner = self._search()
+        settings, grid = self._points(search)
         seeds = self._take_list("seeds", values.whole_number, DEFAULT_SEEDS)
         group, split_seed, split_file = self._split(dataset)
         name = self._take("study", values.text, default_name(title, model))
-        self._add(settings_problems(settings) + grid_problems(grid) + seed_problems("seeds", seeds))
+        self._add(seed_problems("seeds", seeds))
+        if search != GRID and len(seeds) > 1:
+            self._refuse("seeds", f"{len(seeds)} are given, but a search takes one, since it trains each pair once")
         self._add(name_problems(name))
         return StudySpec(
             name=name,
@@ -129,14 +138,17 @@ class _Reading:
             data=data,
             model=model,
             recipe=recipe,
-            settings=tuple(name for name in SETTINGS if name in settings),
-            grid=tuple(sorted(canonical_value(value) for value in grid)),
+            settings=settings,
+            grid=grid,
             seeds=tuple(sorted(seeds)),
             split_seed=split_seed,
             group=group,
             split_file=split_file,
             drop_empty=self._take("drop_empty", values.switch, False),
-            unasked=frozenset({"settings", "grid", "seeds", *MACHINE_FIGURES} - set(self.given)),
+            search=search,
+            trials=trials,
+            pruner=pruner,
+            unasked=frozenset({"settings", "grid", "seeds", *SEARCH_FIGURES, *MACHINE_FIGURES} - set(self.given)),
         )
 
     def options(self) -> RunOptions:
@@ -220,6 +232,42 @@ class _Reading:
         except TrainerError as error:
             self._refuse("dataset", str(error))
             return None
+
+    def _search(self) -> tuple[str, int | None, str]:
+        """How points are found, how many a search has, and its pruner."""
+        search = self._take("search", values.one_of(SEARCHES), "")
+        trials = self._take("trials", values.whole_number, DEFAULT_TRIALS)
+        pruner = self._take("pruner", values.one_of(PRUNERS), NO_PRUNER)
+        if not search and "search" in self.given:
+            return GRID, None, NO_PRUNER
+        if search not in ("", GRID):
+            if not 1 <= trials <= MOST_TRIALS:
+                self._refuse("trials", f"{trials} is outside [1, {MOST_TRIALS}]")
+            return search, trials, pruner
+        others = f"is for --search {', '.join(name for name in SEARCHES if name != GRID)}"
+        if "trials" in self.given:
+            self._refuse("trials", f"{others}, since a grid trains all its points")
+        if pruner != NO_PRUNER:
+            self._refuse(
+                "pruner", f"{pruner} {others}, since the mean over a setting needs each of a grid's points to its end"
+            )
+        return GRID, None, NO_PRUNER
+
+    def _points(self, search: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """The settings and values of a grid; a search has none and takes none."""
+        if search != GRID:
+            for name in ("settings", "grid"):
+                if name in self.given:
+                    where = self.given["search"].where
+                    self._refuse(name, f"cannot go with {where} {search}, which chooses alpha and beta itself")
+            return (), ()
+        settings = self._take_list("settings", values.text, SETTINGS)
+        grid = self._take_list("grid", values.number, DEFAULT_GRID)
+        self._add(settings_problems(settings) + grid_problems(grid))
+        return (
+            tuple(name for name in SETTINGS if name in settings),
+            tuple(sorted(canonical_value(value) for value in grid)),
+        )
 
     def _split(self, dataset: str) -> tuple[str | None, int | None, Path | None]:
         """What keeps images together, the seed of the split, and the file of the split."""

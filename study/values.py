@@ -6,6 +6,7 @@ Each takes what was given and returns the value meant, or raises ValueError with
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 
@@ -48,11 +49,32 @@ def switch(given: object) -> bool:
     raise _not(given, "true or false")
 
 
+def one_of(allowed: Sequence[str]) -> Callable[[object], str]:
+    """A reader of one of some words."""
+
+    def read(given: object) -> str:
+        if isinstance(given, str) and given.strip() in allowed:
+            return given.strip()
+        raise _not(given, f"one of {', '.join(allowed)}")
+
+    return read
+
+
 def items(given: object) -> list[object]:
     """Take a list apart: an array, text with commas, or one value alone."""
     if isinstance(given, str):
         return list(given.split(",")) if given.strip() else []
     return given if isinstance(given, list) else [given]
+
+
+def trials_per_gpu(given: object) -> int | Literal["auto"]:
+    """Read how many trials share a GPU: a whole number or `auto`."""
+    if given == "auto":
+        return "auto"
+    try:
+        return whole_number(given)
+    except ValueError:
+        raise _not(given, "a whole number or auto") from None
 
 
 def kept_weights(given: object) -> int | Literal["all", "none"]:

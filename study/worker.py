@@ -17,7 +17,9 @@ from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
 from storage.ledger import Lease, Ledger
+from storage.pruning import TrialPruner
 from storage.queries import read_parts, read_study
+from storage.search import Search
 from storage.trials import TrialMirror
 from storage.workers import IDLE, STOPPED, TRAINING, ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Objective, work_on
@@ -103,7 +105,7 @@ def work_on_study(
         DataError: images cannot be used.
     """
     record = read_study(database, name)
-    if Ledger(database).open_points(record.study_id) == 0:
+    if record.remaining == 0:
         return dict.fromkeys(AttemptEnd, 0)
     if not options.allow_versions:
         check_versions(record.spec["versions"], library_versions(), name)
@@ -123,6 +125,7 @@ def work_on_study(
             keep_weights=options.kept_count,
             max_attempts=options.max_attempts,
             stop=stop,
+            pruner=TrialPruner.open(mirror, name, record.spec),
         )
         return serve(bench, record.study_id, objective, WorkerOptions(device, options.lease_seconds))
     finally:
@@ -132,7 +135,8 @@ def work_on_study(
 def serve(bench: Bench, study_id: int, objective: Objective, options: WorkerOptions) -> dict[AttemptEnd, int]:
     """Work on points of a study until none is left, or until `bench.stop` is set.
 
-    While others hold the last points it stays, to take over what they may leave.
+    In a search, a worker that finds no free point chooses the next one, as long as the budget lasts. While others hold
+    the last points it stays, to take over what they may leave.
 
     Args:
         bench: where to work.
@@ -154,6 +158,7 @@ def serve(bench: Bench, study_id: int, objective: Objective, options: WorkerOpti
         return _with_patience(action, options.patience_seconds, stop)
 
     worker_id = patiently(lambda: workers.register(ProcessIdentity.of(), options.device, library_versions()))
+    search = patiently(lambda: Search.open(ledger.database, bench.mirror, study_id))
     poll_seconds = POLL_SECONDS[0]
     try:
         while not stop.is_set():
@@ -165,6 +170,8 @@ def serve(bench: Bench, study_id: int, objective: Objective, options: WorkerOpti
                 logger.info("trial %d (%s): %s", lease.trial_number, lease.key, end.value)
                 patiently(lambda: workers.note(worker_id, IDLE))
                 poll_seconds = POLL_SECONDS[0]
+            elif search is not None and patiently(search.plan_next):
+                continue
             elif patiently(lambda: ledger.open_points(study_id)) == 0:
                 break
             else:

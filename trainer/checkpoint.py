@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,19 +18,20 @@ import torch
 
 from trainer.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 
 _MARK = b"lmf-seal"
 _SEAL_BYTES = len(_MARK) + hashlib.sha256().digest_size
 _CHUNK_BYTES = 1 << 20
 
 
-def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+def write_checkpoint(state: dict[str, Any], path: Path, cancelled: threading.Event | None = None) -> None:
     """Write a checkpoint atomically: the file at `path` is the old one or the whole new one, even after a power cut.
 
     Args:
         state: tensors and plain values (dicts, lists, strings, numbers, None).
         path: the file; its folder is made where missing. Only one process may write a path at a time.
+        cancelled: where it is set before the file is complete, the file is left as it was and nothing is raised.
 
     Raises:
         CheckpointError: the file cannot be written; an older one is left as it was.
@@ -39,9 +41,11 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                _write_sealed({"format": FORMAT, **state}, file)
+                _write_sealed({"format": FORMAT, **state}, file, cancelled)
                 file.flush()
                 os.fsync(file.fileno())
+            if cancelled is not None and cancelled.is_set():
+                return
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -125,13 +129,14 @@ class _HashingFile:
     `torch.save` turns an error raised inside it into one of its own that no longer says what happened.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, cancelled: threading.Event | None) -> None:
         self._file = file
+        self._cancelled = cancelled
         self.sha256 = hashlib.sha256()
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        if self.error is None:
+        if self.error is None and not (self._cancelled is not None and self._cancelled.is_set()):
             try:
                 self._file.write(data)
                 self.sha256.update(data)
@@ -143,8 +148,8 @@ class _HashingFile:
         """Nothing is held back here."""
 
 
-def _write_sealed(state: dict[str, Any], file: BinaryIO) -> None:
-    sink = _HashingFile(file)
+def _write_sealed(state: dict[str, Any], file: BinaryIO, cancelled: threading.Event | None) -> None:
+    sink = _HashingFile(file, cancelled)
     torch.save(state, sink)  # type: ignore[arg-type]
     if sink.error is not None:
         raise sink.error

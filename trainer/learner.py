@@ -8,19 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.config import Recipe, TrialConfig
+from trainer.config import AUTO, Recipe, TrialConfig
 from trainer.data.batches import Batches
+from trainer.errors import RecipeError
 from trainer.losses import LMFLoss, build_loss
 from trainer.models import build_model, input_statistics
 
+HALF_NAMES = ("ldam", "focal", "ldam_gradient", "focal_gradient")
+"""What a step of LMF tells of its two halves: their values, and the norms of their gradients at the logits."""
+
+EVALUATION_BATCHES = 2
+"""How many batches' images are predicted at a time."""
+
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_EVALUATION_BATCHES = 2
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
@@ -44,9 +51,11 @@ class Learner:
         labels: int64 class indices, shape ``(N,)``.
         device: where everything is computed.
         pretrained: load the weights that the recipe names; False where a state is loaded over them anyway.
+        weights_folder: where pretrained weights lie that were fetched before, see `trainer.models`.
 
     Raises:
         TrainerError: the loss or the model cannot be built.
+        RecipeError: the recipe's precision is still to be chosen.
     """
 
     def __init__(
@@ -58,14 +67,19 @@ class Learner:
         device: torch.device,
         *,
         pretrained: bool = True,
+        weights_folder: Path | None = None,
     ) -> None:
+        if config.recipe.precision == AUTO:
+            raise RecipeError("precision: auto is to be replaced before anything is trained; choose one of its values")
         recipe = config.recipe if pretrained else replace(config.recipe, weights="none", weights_sha256=None)
         self._recipe = recipe
         self._device = device
         self._criterion = build_loss(config.loss, class_counts, **config.loss_hyperparameters())
         self._criterion.to(device, torch.float32)
-        self._model = build_model(recipe, len(class_counts))
+        self._model = build_model(recipe, len(class_counts), weights_folder)
         self._model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Static shapes: what a batch is computed with must not depend on which sizes came before it.
+        self._forward = torch.compile(self._model, dynamic=False) if recipe.compile else self._model
         statistics = input_statistics(self._model) if recipe.normalize else None
         self._batches = Batches(images, labels, device, statistics=statistics)
         self._optimizer = torch.optim.Adam(
@@ -75,8 +89,8 @@ class Learner:
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """What `train_batch` returns: `loss`, and for LMF its two halves behind it."""
-        return ("loss", "ldam", "focal") if isinstance(self._criterion, LMFLoss) else ("loss",)
+        """What `train_batch` returns: `loss`, and for LMF `HALF_NAMES` behind it."""
+        return ("loss", *HALF_NAMES) if isinstance(self._criterion, LMFLoss) else ("loss",)
 
     def batches(
         self, indices: np.ndarray, slices: Sequence[slice], table: Tensor | None
@@ -103,21 +117,36 @@ class Learner:
         Returns:
             The batch's losses named by `loss_names`, float32, on the device, without gradients.
         """
-        self._model.train()
+        if not self._model.training:
+            self._model.train()
         with self._autocast():
-            logits = self._model(pixels)
-        if isinstance(self._criterion, LMFLoss):
-            ldam, focal = self._criterion.halves(logits, targets)
-            loss = self._criterion.alpha * ldam + self._criterion.beta * focal
-            losses = torch.stack((loss, ldam, focal))
-        else:
-            loss = self._criterion(logits, targets)
-            losses = loss.reshape(1)
+            outputs = self._forward(pixels)
+        logits = outputs.float() if outputs.dtype in _AUTOCAST_TYPES.values() else outputs
         self._optimizer.zero_grad()
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        # Scaled at the logits, where the loss's own gradient is known already, and not at the loss.
+        losses, gradient = self._losses_at(logits.detach().requires_grad_(), targets)
+        logits.backward(self._scaler.scale(gradient))
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        return losses.detach()
+        return losses
+
+    def _losses_at(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses named by `loss_names` at logits that the model is cut off from, and the loss's gradient there.
+
+        LMF's halves are differentiated one by one: that costs no more than their sum, and tells how much of the
+        gradient comes from each.
+        """
+        if not isinstance(self._criterion, LMFLoss):
+            loss = self._criterion(logits, targets)
+            (gradient,) = torch.autograd.grad(loss, logits)
+            return loss.detach().reshape(1), gradient
+        halves = self._criterion.halves(logits, targets)
+        gradients = [torch.autograd.grad(half, logits)[0] for half in halves]
+        weights = (self._criterion.alpha, self._criterion.beta)
+        ldam, focal = (half.detach() for half in halves)
+        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+        losses = torch.stack((weights[0] * ldam + weights[1] * focal, ldam, focal, *norms))
+        return losses, weights[0] * gradients[0] + weights[1] * gradients[1]
 
     def start_epoch(self, epoch: int) -> float:
         """Set the learning rate for an epoch, and return it.
@@ -141,13 +170,13 @@ class Learner:
             Class probabilities, float32, shape ``(n, num_classes)``, and the loss over all images at once.
         """
         self._model.eval()
-        size = _EVALUATION_BATCHES * self._recipe.batch_size
+        size = EVALUATION_BATCHES * self._recipe.batch_size
         slices = [slice(start, start + size) for start in range(0, len(indices), size)]
         logits, targets = [], []
         with torch.inference_mode(), closing(self._batches.iterate(indices, slices)) as batches:
             for pixels, labels in batches:
                 with self._autocast():
-                    logits.append(self._model(pixels).float())
+                    logits.append(self._forward(pixels).float())
                 targets.append(labels)
                 after_batch()
             everything = torch.cat(logits)

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.config import SELECTORS
 from trainer.metrics import Scores
 
-EPOCH_SCORES = ("accuracy", "precision", "recall", "macro_f1", "balanced_accuracy", "macro_auc")
+EPOCH_SCORES = ("accuracy", "precision", "recall", *SELECTORS)
+"""The validation scores that are kept of every epoch: all that may choose one, and three that are only told."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,11 @@ class EpochResult:
         lr: the learning rate of this epoch.
         images_per_second: training images per second of training, without validation.
         seconds: training and validation, without the time between an interruption and its continuation.
-        val: the validation scores named in `EPOCH_SCORES`, fractions; `macro_auc` is None where a class is absent.
-        halves: for LMF the mean of its two unweighted halves over the epoch, `ldam` and `focal`; otherwise None.
+        val: the validation scores named in `EPOCH_SCORES`, as in `trainer.metrics.Scores`: None where the score needs
+            images of every class, and one is absent.
+        halves: for LMF, means over the epoch's images of its two unweighted halves, `ldam` and `focal`, and of the
+            norms of their gradients at a batch's logits, `ldam_gradient` and `focal_gradient`; otherwise None.
+        warnings: what this epoch gave reason to warn of, one line each.
     """
 
     epoch: int
@@ -39,6 +44,7 @@ class EpochResult:
     seconds: float
     val: dict[str, float | None]
     halves: dict[str, float] | None
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, in values that JSON can hold."""
@@ -47,7 +53,7 @@ class EpochResult:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochResult:
         """Make the result again from what `to_dict` returned."""
-        return cls(**values)
+        return cls(**dict(values) | {"warnings": tuple(values["warnings"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +81,11 @@ class TrialResult:
     history: tuple[EpochResult, ...]
     resumed_from: int
     best_state: dict[str, Tensor]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the epochs gave reason to warn of, in their order."""
+        return tuple(line for epoch in self.history for line in epoch.warnings)
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

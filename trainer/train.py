@@ -2,7 +2,8 @@
 
 `train` does what the recipe says and nothing else: epochs of Adam, validation after each, the best epoch kept and
 tested once. A checkpoint after every epoch, or in the middle of one when asked to stop, holds all that the rest depends
-on, so that a resumed trial ends bit for bit like an undisturbed one on a CPU at the same number of threads.
+on, so that a resumed trial ends bit for bit like an undisturbed one: on a CPU at the same number of threads, on a GPU
+with a deterministic recipe.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -19,23 +20,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from trainer.checkpoint import random_state, read_checkpoint, restore_random_state, write_checkpoint
+from trainer.checkpoint import random_state, read_checkpoint, restore_random_state
+from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import Recipe, TrialConfig
-from trainer.data.batches import augmentation_table, batch_slices, epoch_order
+from trainer.data.batches import augmentation_table, batch_slices, epoch_order, send
 from trainer.data.splits import Split, class_counts
-from trainer.errors import CheckpointError, DeviceMemoryError, DivergedError
+from trainer.errors import CheckpointError, DivergedError
 from trainer.learner import Learner
 from trainer.metrics import score
+from trainer.process import translated_failures
 from trainer.results import EPOCH_SCORES, EpochResult, TrialResult, weights_digest
+from trainer.watch import LossLog, Watch
 
-__all__ = ["Abandoned", "Control", "EpochResult", "Interrupted", "TrialResult", "set_up_process", "train"]
+__all__ = ["Abandoned", "Control", "EpochResult", "Interrupted", "TrialResult", "train"]
 
 Control = Callable[[], Literal["stop", "abandon"] | None]
 """Asked after every batch whether to go on (None), to stop with a checkpoint, or to stop at once and write nothing."""
 
 _CHECK_STEPS = 50
-_KEYS = {"config", "data", "learner", "random", "step", "losses", "train_seconds", "history", "best"}
-_MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+_KEYS = {"config", "data", "learner", "random", "step", "losses", "train_seconds", "history", "best", "watch"}
 
 
 class Interrupted(Exception):
@@ -44,16 +47,6 @@ class Interrupted(Exception):
 
 class Abandoned(Exception):
     """The trial was dropped as asked; nothing was written after that."""
-
-
-def set_up_process(recipe: Recipe) -> None:
-    """Prepare this process for training: its threads, and cuDNN's choice of the fastest kernels.
-
-    Args:
-        recipe: its `threads` are used by everything that torch computes on the CPU from now on.
-    """
-    torch.set_num_threads(recipe.threads)
-    torch.backends.cudnn.benchmark = True
 
 
 def train(
@@ -68,12 +61,16 @@ def train(
     resume_path: Path | None = None,
     on_start: Callable[[tuple[EpochResult, ...]], None] | None = None,
     on_epoch: Callable[[EpochResult], None],
+    on_checkpoint: Callable[[], None] | None = None,
     control: Control,
+    class_names: Sequence[str] | None = None,
+    weights_folder: Path | None = None,
 ) -> TrialResult:
     """Train, validate and finally test one model.
 
     Seeds and uses the global random generators of this process. Each epoch is trained, validated and written to the
-    checkpoint before `on_epoch` hears of it, so an epoch that was reported is never trained again.
+    checkpoint before `on_epoch` hears of it, so an epoch that was reported is never trained again. The checkpoint is
+    written beside the training of the next epoch, so that `on_epoch` may be called some batches into it.
 
     Args:
         config: recipe, loss, α, β and seed.
@@ -85,8 +82,11 @@ def train(
         checkpoint_path: the file to write; nobody else may write it.
         resume_path: a checkpoint of the same trial to go on from, or None to start anew.
         on_start: called once before the first batch, with the epochs that the checkpoint holds.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch whose checkpoint is written; what it raises ends the training.
+        on_checkpoint: called after each checkpoint, in the thread that wrote it; what it raises ends the training.
         control: asked after every batch, of training and of evaluation.
+        class_names: what warnings call the classes, in class-index order; their numbers by default.
+        weights_folder: where pretrained weights lie that were fetched before, see `trainer.models`.
 
     Returns:
         The trial's result; the same one again where the checkpoint is of a trial that had trained all its epochs.
@@ -95,24 +95,23 @@ def train(
         Interrupted: `control` said "stop"; the checkpoint is written.
         Abandoned: `control` said "abandon".
         CheckpointError: a checkpoint cannot be read or written, or is of another trial or other data.
-        DivergedError: the loss or a prediction is infinite or not a number.
+        DivergedError: the loss or a prediction is infinite or not a number, or the loss runs away.
         DeviceMemoryError: the device has too little memory.
         DataError: `select` is `macro_auc`, and the validation images lack a class.
         TrainerError: whatever building the model or the loss raises.
     """
-    try:
-        trial = _Trial(config, images, labels, num_classes, split, device, checkpoint_path, control)
-        trial.start(resume_path)
+    names = class_names if class_names is not None else [str(number) for number in range(num_classes)]
+    trial = _Trial(
+        config, images, labels, tuple(names), split, device, checkpoint_path, on_epoch, on_checkpoint, control
+    )
+    with translated_failures(config.recipe, device), closing(trial):
+        trial.start(resume_path, weights_folder)
         restored = tuple(trial.history)
         if on_start is not None:
             on_start(restored)
         while len(trial.history) < config.recipe.epochs:
-            on_epoch(trial.run_epoch())
+            trial.run_epoch()
         return trial.finish(resumed_from=len(restored))
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise DeviceMemoryError(_out_of_memory_message(config.recipe, device)) from error
 
 
 class _Trial:
@@ -123,48 +122,62 @@ class _Trial:
         config: TrialConfig,
         images: np.ndarray,
         labels: np.ndarray,
-        num_classes: int,
+        class_names: tuple[str, ...],
         split: Split,
         device: torch.device,
         checkpoint_path: Path,
+        on_epoch: Callable[[EpochResult], None],
+        on_checkpoint: Callable[[], None] | None,
         control: Control,
     ) -> None:
         self.history: list[EpochResult] = []
         self._config = config
         self._images = images
         self._labels = labels
-        self._num_classes = num_classes
+        self._class_names = class_names
         self._split = split
         self._device = device
-        self._checkpoint_path = checkpoint_path
+        self._writer = CheckpointWriter(checkpoint_path, on_checkpoint)
+        self._on_epoch = on_epoch
         self._control = control
         self._slices = batch_slices(len(split.train), config.recipe.batch_size)
         self._step = 0
-        self._losses = torch.zeros(0)
         self._train_seconds = 0.0
         self._best: dict[str, Any] | None = None
+        self._watch = Watch()
+        self._unreported: EpochResult | None = None
 
-    def start(self, resume_path: Path | None) -> None:
+    def start(self, resume_path: Path | None, weights_folder: Path | None) -> None:
         """Build the model, and go to the position of a checkpoint where there is one."""
         saved = None if resume_path is None else self._read_own(resume_path)
-        counts = class_counts(self._labels, self._split.train, self._num_classes)
+        counts = class_counts(self._labels, self._split.train, len(self._class_names))
         _seed_everything(self._config.seed)
         self._learner = Learner(
-            self._config, counts, self._images, self._labels, self._device, pretrained=saved is None
+            self._config,
+            counts,
+            self._images,
+            self._labels,
+            self._device,
+            pretrained=saved is None,
+            weights_folder=weights_folder,
         )
-        shape = (len(self._slices), len(self._learner.loss_names))
-        self._losses = torch.zeros(shape, device=self._device)
+        self._log = LossLog(len(self._slices), self._learner.loss_names, self._device)
         if saved is not None:
             self._learner.load_state_dict(saved["learner"])
             self._step = saved["step"]
-            self._losses = saved["losses"].to(self._device)
+            self._log.restore(saved["losses"])
             self._train_seconds = saved["train_seconds"]
             self.history = [EpochResult.from_dict(values) for values in saved["history"]]
             self._best = saved["best"]
+            self._watch = Watch(**saved["watch"])
             restore_random_state(saved["random"], self._device)
 
-    def run_epoch(self) -> EpochResult:
-        """Train one epoch, or what is left of it, validate it, and write the checkpoint."""
+    def close(self) -> None:
+        """End the thread that writes; a write under way is given up."""
+        self._writer.close()
+
+    def run_epoch(self) -> None:
+        """Train one epoch, or what is left of it, validate it, and have the checkpoint written."""
         learner = self._learner
         epoch = len(self.history) + 1
         rate = learner.start_epoch(epoch)
@@ -172,8 +185,11 @@ class _Trial:
         started = time.monotonic()
         losses = self._checked_losses()
         self._train_seconds += time.monotonic() - started
+        runaway = self._watch.runaway(losses[:, 0])
+        if runaway is not None:
+            raise self._diverged(runaway)
         probabilities, val_loss = self._evaluate(self._split.val)
-        scores = score(probabilities, self._labels[self._split.val])
+        scores = score(probabilities, self._labels[self._split.val], self._config.recipe.specificity)
         values = scores.to_dict()
         means = np.average(losses, axis=0, weights=[part.stop - part.start for part in self._slices])
         named = dict(zip(learner.loss_names, means.tolist(), strict=True))
@@ -186,6 +202,9 @@ class _Trial:
             seconds=self._train_seconds + time.monotonic() - started,
             val={name: values[name] for name in EPOCH_SCORES},
             halves=named or None,
+            warnings=self._watch.warnings(
+                epoch, self._config.recipe.epochs, probabilities, self._class_names, named or None, self._weights()
+            ),
         )
         selected = scores.selected(self._config.recipe.select)
         if self._best is None or selected > self._best["score"]:
@@ -195,11 +214,12 @@ class _Trial:
                 "state": learner.model_state(),
                 "probabilities": torch.from_numpy(probabilities),
             }
+        self._report(wait=True)
         self.history.append(result)
         self._step = 0
         self._train_seconds = 0.0
-        self._write()
-        return result
+        self._writer.start({"learner": self._learner.state_dict()}, self._fixed_state())
+        self._unreported = result
 
     def finish(self, resumed_from: int) -> TrialResult:
         """Test the best epoch."""
@@ -208,10 +228,12 @@ class _Trial:
         self._learner.load_model_state(state)
         val_probabilities = self._best["probabilities"].numpy()
         test_probabilities, _ = self._evaluate(self._split.test)
+        self._report(wait=True)
+        specificity = self._config.recipe.specificity
         return TrialResult(
             best_epoch=self._best["epoch"],
-            val=score(val_probabilities, self._labels[self._split.val]),
-            test=score(test_probabilities, self._labels[self._split.test]),
+            val=score(val_probabilities, self._labels[self._split.val], specificity),
+            test=score(test_probabilities, self._labels[self._split.test], specificity),
             val_probabilities=val_probabilities,
             test_probabilities=test_probabilities,
             weights_sha256=weights_digest(state),
@@ -226,12 +248,12 @@ class _Trial:
         order = epoch_order(self._split.train, seed, epoch)
         table = None
         if recipe.augment == "standard":
-            table = augmentation_table(len(self._images), seed, epoch).to(self._device)
+            table = send(augmentation_table(len(self._images), seed, epoch), self._device)
         with closing(self._learner.batches(order, self._slices[self._step :], table)) as batches:
             for step, (pixels, targets) in enumerate(batches, self._step):
-                self._losses[step] = self._learner.train_batch(pixels, targets)
+                self._log.add(step, self._learner.train_batch(pixels, targets))
                 self._step = step + 1
-                if self._step % _CHECK_STEPS == 0:
+                if self._step % _CHECK_STEPS == 0 and self._log.looks_wrong(self._step):
                     self._checked_losses()
                 now = time.monotonic()
                 self._train_seconds += now - mark
@@ -240,12 +262,11 @@ class _Trial:
 
     def _checked_losses(self) -> np.ndarray:
         """Bring the epoch's losses so far to the host, and refuse what is not finite."""
-        losses = self._losses[: self._step].cpu().double().numpy()
-        wrong = np.flatnonzero(~np.isfinite(losses).all(axis=1))
-        if len(wrong):
-            step = wrong[0]
-            where = f", step {step + 1} of {len(self._slices)}"
-            raise self._diverged(f"the training loss became {losses[step, 0]}", where)
+        losses = self._log.read(self._step)
+        wrong = self._log.first_wrong(losses)
+        if wrong is not None:
+            step, what = wrong
+            raise self._diverged(what, f", step {step + 1} of {len(self._slices)}")
         return losses
 
     def _evaluate(self, indices: np.ndarray) -> tuple[np.ndarray, float]:
@@ -255,6 +276,7 @@ class _Trial:
         return probabilities, loss
 
     def _diverged(self, what: str, where: str = "") -> DivergedError:
+        self._report(wait=True)
         recipe = self._config.recipe
         remedy = f"try a smaller learning rate than {recipe.lr:g}"
         if recipe.precision != "fp32":
@@ -265,23 +287,35 @@ class _Trial:
         order = self._control()
         if order == "abandon":
             raise Abandoned
+        self._report(wait=order == "stop")
         if order == "stop":
-            self._write()
+            self._writer.write({"learner": self._learner.state_dict(), **self._fixed_state()})
             raise Interrupted
 
-    def _write(self) -> None:
-        state = {
+    def _report(self, *, wait: bool) -> None:
+        """Tell of the last epoch when its checkpoint is written."""
+        if self._unreported is not None and (wait or self._writer.is_done()):
+            self._writer.wait()
+            result, self._unreported = self._unreported, None
+            self._on_epoch(result)
+
+    def _fixed_state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the learner's state: plain values, and tensors that stay as they are."""
+        return {
             "config": asdict(self._config),
             "data": self._data_digest(),
-            "learner": self._learner.state_dict(),
             "random": random_state(self._device),
             "step": self._step,
-            "losses": self._losses,
+            "losses": self._log.values.to("cpu", copy=True),
             "train_seconds": self._train_seconds,
             "history": [result.to_dict() for result in self.history],
             "best": self._best,
+            "watch": self._watch.to_dict(),
         }
-        write_checkpoint(state, self._checkpoint_path)
+
+    def _weights(self) -> dict[str, float]:
+        """α and β by the half that they weigh; of no use for other losses than LMF."""
+        return {"ldam": self._config.alpha or 0.0, "focal": self._config.beta or 0.0}
 
     def _read_own(self, path: Path) -> dict[str, Any]:
         """Read a checkpoint, and refuse one of another trial or of other data."""
@@ -302,7 +336,7 @@ class _Trial:
 
     def _data_digest(self) -> str:
         """Hash what decides which image is used for what; the images themselves are the caller's to check."""
-        sha256 = hashlib.sha256(f"{self._num_classes}".encode())
+        sha256 = hashlib.sha256(f"{len(self._class_names)}".encode())
         for values in (self._labels, self._split.train, self._split.val, self._split.test):
             sha256.update(f"/{len(values)}/".encode())
             sha256.update(np.ascontiguousarray(values, dtype=np.int64).tobytes())
@@ -313,19 +347,3 @@ def _seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(mark in str(error) for mark in _MEMORY_ERRORS)
-
-
-def _out_of_memory_message(recipe: Recipe, device: torch.device) -> str:
-    remedy = "use a smaller batch, smaller images or another model"
-    if recipe.precision == "fp32" and device.type == "cuda":
-        remedy += ", or bf16"
-    return (
-        f"{device} has too little memory for {recipe.model} with batches of {recipe.batch_size} images of "
-        f"{recipe.image_size} x {recipe.image_size}: {remedy}"
-    )

@@ -21,6 +21,7 @@ COMMANDS = {
     "worker": ("study.cli.worker", "Take points of planned studies until none is left."),
     "status": ("study.cli.status", "Show what runs where, what failed and why, when it will end."),
     "data": ("study.cli.data", "List, show, check and prepare datasets."),
+    "model": ("study.cli.model", "Fetch pretrained weights, for machines without a network, and list them."),
     "report": ("study.cli.report", "Write the figures and tables of studies as one HTML file."),
     "export": ("study.cli.export", "Give the best alpha and beta per dataset and model."),
     "study": ("study.cli.study", "List, show, retry or delete studies."),

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
+from storage.search_plan import GRID, NO_PRUNER, PRUNERS, SEARCHES
 from study.cli.common import storage_option
 from study.run_options import RunOptions
 from study.settings import DEFAULT_GRID, SETTINGS, value_text
-from study.spec import DEFAULT_SEED
+from study.spec import DEFAULT_SEED, DEFAULT_TRIALS
 from study.spec_file import TABLES
-from trainer.config import VARIANTS, Recipe
+from trainer.config import SELECTORS, VARIANTS, Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +27,13 @@ _STUDY_OPTIONS = (
     ("--settings", "LIST", f"Families of points to try; a new study's default: {','.join(SETTINGS)}."),
     ("--grid", "LIST", f"Values of alpha and beta; a new study's default: {','.join(map(value_text, DEFAULT_GRID))}."),
     ("--seeds", "LIST", f"Seeds; each point is trained once with each; a new study's default: {DEFAULT_SEED}."),
+    (
+        "--search",
+        "|".join(SEARCHES),
+        f"The paper's grid, or a search that chooses each alpha and beta by what came before; default {GRID}.",
+    ),
+    ("--trials", "N", f"How many points a search has; default {DEFAULT_TRIALS}."),
+    ("--pruner", "|".join(PRUNERS), f"How a search ends trainings early that fall behind; default {NO_PRUNER}."),
     (
         "--split-seed",
         "N",
@@ -51,8 +59,8 @@ _RECIPE_OPTIONS = (
     ("--lr-gamma", "X", f"Factor of such a cut; default {_PAPER.lr_gamma:g}."),
     (
         "--select",
-        "macro_f1|balanced_accuracy|macro_auc",
-        f"Validation score that chooses the epoch to keep; default {_PAPER.select}.",
+        "SCORE",
+        f"Validation score that chooses the epoch to keep: {', '.join(SELECTORS)}; default {_PAPER.select}.",
     ),
     (
         "--specificity",
@@ -85,6 +93,7 @@ _WORKER_OPTIONS = (
 )
 _RUN_OPTIONS = (
     ("--workers", "N", "Worker processes on this machine; default: as many as suit it."),
+    ("--per-gpu", "K|auto", "Trials side by side on each GPU; auto measures one and fills the memory. Default 1."),
     ("--dry-run", None, "Tell points, epochs, time, disk and memory, and train nothing."),
 )
 

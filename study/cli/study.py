@@ -34,7 +34,7 @@ def list_command(as_json: bool, storage: str | None) -> None:
         return
     for study in document["studies"]:
         leaks = f", {leakage_short(study['leakage'])}" if has_leaks(study["leakage"]) else ""
-        points = f"{study['complete']}/{study['points']} points"
+        points = f"{study['complete'] + study['pruned']}/{study['points']} points"
         click.echo(f"{study['study']}: {study['dataset']}, {study['model']}, {points}{leaks}")
 
 
@@ -76,7 +76,8 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
         "description": record.spec,
     }
     click.echo(yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True), nl=False)
-    click.echo("points:")
+    still = f" {record.unchosen} still to be chosen" if record.unchosen else ""
+    click.echo(f"points:{still}")
     for point in record.points:
         score = "" if point.scores is None else f", validation macro F1 {100 * point.scores['val']['macro_f1']:.2f} %"
         why = "" if point.message is None else f", {point.message}"

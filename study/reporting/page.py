@@ -12,7 +12,17 @@ from study.reporting.markup import figure_id, figures_html, page_html, table_htm
 from study.reporting.picture import Picture
 from study.reporting.rows import EpochRow, StudyData, class_counts, epoch_rows, point_rows
 from study.reporting.statistics import StudySummary, summarize
-from study.reporting.text import SCORE_NAMES, counted, factor, moment, percent, percent_spread, safe
+from study.reporting.text import (
+    counted,
+    factor,
+    moment,
+    percent,
+    percent_spread,
+    safe,
+    score_figure,
+    score_name,
+    score_unit,
+)
 
 Place = Callable[..., str]
 """Takes pictures, puts them on the page and gives the HTML of their places."""
@@ -68,7 +78,7 @@ def _study_section(prefix: str, data: StudyData, summary: StudySummary, pictures
         return figures_html(prefix, shown)
 
     parts = [
-        f"<p>{safe(study.dataset)} with {safe(study.model)}. {_progress(summary)}</p>",
+        f"<p>{safe(study.dataset)} with {safe(study.model)}. {_progress(summary)}{_pruning(summary)}</p>",
         _answer(summary),
     ]
     if any(setting.pairs for setting in summary.settings):
@@ -99,7 +109,7 @@ def _fold(title: str, content: str) -> str:
 
 def _progress(summary: StudySummary) -> str:
     counts = summary.states
-    text = f"{counts['complete']} of {counted(len(summary.rows), 'point')} complete"
+    text = f"{counts['complete']} of {counted(summary.study.total, 'point')} complete"
     rest = [f"{counts[state]} {state}" for state in counts if state != "complete" and counts[state]]
     if rest:
         text += f" ({', '.join(rest)})"
@@ -107,13 +117,23 @@ def _progress(summary: StudySummary) -> str:
         return (
             f'<span class="warn">Unfinished: {safe(text)}; what follows is of the complete ones and may change.</span>'
         )
-    if rest:
+    if counts["failed"]:
         return f'<span class="warn">{safe(text)}; what did not complete is in no mean.</span>'
     return safe(f"{text}.")
 
 
+def _pruning(summary: StudySummary) -> str:
+    pruning = summary.pruning
+    if pruning is None:
+        return ""
+    return safe(
+        f" {pruning.points} of {counted(summary.study.total, 'point')} pruned: {counted(pruning.epochs, 'epoch')} "
+        f"trained instead of {pruning.unpruned_epochs}; a pruned point keeps its learning curve and is in no mean."
+    )
+
+
 def _answer(summary: StudySummary) -> str:
-    select = SCORE_NAMES.get(summary.select, summary.select)
+    select = score_name(summary.select, summary.specificity)
     best, trial = summary.best, summary.best_row
     note = _note(summary.study.leakage, leakage_sentence(summary.study.leakage))
     if best is None or trial is None:
@@ -145,7 +165,7 @@ def _answer(summary: StudySummary) -> str:
     return _section(
         "The answer",
         sentence,
-        f'<div class="answer">{content}</div>{table_html(tables.best_scores(summary))}'
+        f'<div class="answer">{content}</div>{table_html(tables.best_scores(summary), dense=True)}'
         f'<p class="quiet">{safe(_runner_up(summary, select))}</p>',
         note,
     )
@@ -155,13 +175,15 @@ def _runner_up(summary: StudySummary, select: str) -> str:
     if len(summary.ranking) < 2:
         return "No other point is complete, so there is nothing to compare with."
     first, second = summary.ranking[:2]
-    scores = [percent(pair.score("val", summary.select)) for pair in (first, second)]
+    unit = score_unit(summary.select)
+    scores = [score_figure(summary.select, pair.score("val", summary.select)) + unit for pair in (first, second)]
     text = (
-        f"Next comes α = {factor(second.alpha)}, β = {factor(second.beta)} with a validation {select} of {scores[1]} % "
-        f"against {scores[0]} %."
+        f"Next comes α = {factor(second.alpha)}, β = {factor(second.beta)} with a validation {select} of {scores[1]} "
+        f"against {scores[0]}."
     )
     if max(len(pair.rows) for pair in (first, second)) == 1:
-        text += " With one seed each, a small difference may be chance; more seeds (--seeds) tell."
+        text += " With one seed each, a small difference may be chance"
+        text += "; more seeds (--seeds) tell." if summary.settings else "."
     return text
 
 
@@ -176,13 +198,15 @@ def _settings(summary: StudySummary, picture: str) -> str:
 
 
 def _single_points(summary: StudySummary, place: Place) -> str:
-    pictures = [figures.points_by_value(summary, "test"), figures.points_by_value(summary, "val")]
-    if not any(pair.settings for pair in summary.pairs):
-        pictures = []
+    pictures: list[Picture] = []
+    lines = ""
+    if any(pair.settings for pair in summary.pairs):
+        pictures = [figures.points_by_value(summary, "test"), figures.points_by_value(summary, "val")]
+        lines = "A line that rises or falls steadily speaks for a value, one that jumps speaks for chance. "
     return _section(
         "The single points",
-        "A line that rises or falls steadily speaks for a value, one that jumps speaks for chance; points of equal "
-        "β / α differ only through weight decay and chance, so their spread shows how large chance is.",
+        f"{lines}Points of equal β / α differ only through weight decay and chance, so their spread shows how large "
+        "chance is.",
         place(*pictures, figures.points_by_ratio(summary)),
         _short_note(summary),
     )
@@ -214,7 +238,7 @@ def _classes(summary: StudySummary, place: Place) -> str:
         sentence += f" Never predicted on test by the best trial: {', '.join(never)}."
     counts = class_counts(summary.study)
     content = place(figures.class_distribution("Images per class", counts)) if counts else ""
-    content += table_html(table)
+    content += table_html(table, dense=True)
     confusion = tables.confusion(summary)
     if confusion:
         content += _fold("Confusion matrix of the best trial on test", table_html(confusion))

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storage.queries import AttemptRecord, EpochRecord, PointRecord, StudyRecord
 
-SCORES = ("macro_f1", "accuracy", "precision", "recall", "balanced_accuracy", "macro_auc")
+SCORES = (
+    "macro_f1",
+    "accuracy",
+    "precision",
+    "recall",
+    "balanced_accuracy",
+    "macro_auc",
+    "macro_average_precision",
+    "sensitivity_at_specificity",
+    "mcc",
+    "kappa",
+)
+CLASS_SCORES = ("auc", "average_precision", "sensitivity_at_specificity")
+"""Scores that each class has against the rest, besides F1."""
 SPLITS = ("val", "test")
 
 
@@ -32,7 +45,9 @@ class StudyData:
 
 @dataclass(frozen=True)
 class SplitScores:
-    """One point's scores on one split; all are fractions in [0, 1].
+    """One point's scores on one split; all are fractions in [0, 1], but `mcc` and `kappa` lie in [-1, 1].
+
+    What the version that trained the point did not store is None, also for each class.
 
     Attributes:
         macro_f1: mean of the classes' F1.
@@ -41,7 +56,17 @@ class SplitScores:
         recall: mean of the classes' recall.
         balanced_accuracy: mean recall over the classes present.
         macro_auc: mean one-against-rest area under the ROC curve; None where a class is absent.
+        macro_average_precision: mean one-against-rest average precision; None where a class is absent.
+        sensitivity_at_specificity: mean one-against-rest sensitivity at a specificity of at least `specificity`; None
+            where a class is absent.
+        mcc: Matthews' correlation coefficient.
+        kappa: Cohen's kappa.
+        specificity: the stated specificity.
         f1_per_class: F1 in class-index order.
+        auc_per_class: area under the ROC curve of each class against the rest; None where either has no image.
+        average_precision_per_class: average precision of each class against the rest, likewise.
+        sensitivity_at_specificity_per_class: sensitivity of each class against the rest at a specificity of at least
+            `specificity`, likewise.
         confusion: images by true class (rows) and predicted class (columns).
     """
 
@@ -51,14 +76,26 @@ class SplitScores:
     recall: float | None
     balanced_accuracy: float | None
     macro_auc: float | None
+    macro_average_precision: float | None
+    sensitivity_at_specificity: float | None
+    mcc: float | None
+    kappa: float | None
+    specificity: float | None
     f1_per_class: tuple[float, ...]
+    auc_per_class: tuple[float | None, ...]
+    average_precision_per_class: tuple[float | None, ...]
+    sensitivity_at_specificity_per_class: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
 
     @classmethod
     def from_dict(cls, scores: Mapping[str, Any]) -> SplitScores:
-        """Read what the trainer's scores were stored as."""
+        """Read what the trainer's scores were stored as, by this version or an older one."""
+        unknown = [None] * len(scores["f1_per_class"])
+        values: dict[str, Any] = {name: finite(scores.get(name)) for name in (*SCORES, "specificity")}
+        for name in (f"{name}_per_class" for name in CLASS_SCORES):
+            values[name] = tuple(map(finite, scores.get(name, unknown)))
         return cls(
-            **{name: finite(scores.get(name)) for name in SCORES},
+            **values,
             f1_per_class=tuple(float(value) for value in scores["f1_per_class"]),
             confusion=tuple(tuple(int(count) for count in row) for row in scores["confusion"]),
         )
@@ -67,6 +104,11 @@ class SplitScores:
         """The score of that name, one of `SCORES`."""
         value: float | None = getattr(self, name)
         return value
+
+    def per_class(self, name: str) -> tuple[float | None, ...]:
+        """The score of that name, one of `CLASS_SCORES`, of each class in class-index order."""
+        values: tuple[float | None, ...] = getattr(self, f"{name}_per_class")
+        return values
 
     @property
     def predicted_counts(self) -> tuple[int, ...]:
@@ -123,6 +165,11 @@ class PointRow:
         scores = self.val if split == "val" else self.test
         return scores.get(name) if scores else None
 
+    @property
+    def specificity(self) -> float | None:
+        """At which specificity its sensitivity is stated, None where the point has no such score."""
+        return self.val.specificity if self.val else None
+
 
 @dataclass(frozen=True)
 class EpochRow:
@@ -165,6 +212,9 @@ class ClassRow:
         predicted: images of the split that were predicted to be of that class.
         right: images that are both.
         f1: F1 of that class, a fraction.
+        auc: area under the ROC curve of that class against the rest; None where either has no image.
+        average_precision: average precision of that class against the rest, likewise.
+        sensitivity_at_specificity: sensitivity of that class against the rest at the point's `specificity`, likewise.
     """
 
     point: PointRow
@@ -174,6 +224,9 @@ class ClassRow:
     predicted: int
     right: int
     f1: float
+    auc: float | None
+    average_precision: float | None
+    sensitivity_at_specificity: float | None
 
     @property
     def recall(self) -> float:
@@ -252,8 +305,9 @@ def class_rows(point: PointRow, class_names: Sequence[str]) -> tuple[ClassRow, .
         predicted = scores.predicted_counts
         for index, name in enumerate(class_names):
             true = scores.confusion[index]
-            f1 = scores.f1_per_class[index]
-            rows.append(ClassRow(point, split, name, sum(true), predicted[index], true[index], f1))
+            counts = (sum(true), predicted[index], true[index])
+            against_rest = (scores.per_class(score)[index] for score in CLASS_SCORES)
+            rows.append(ClassRow(point, split, name, *counts, scores.f1_per_class[index], *against_rest))
     return tuple(rows)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from study.reporting.leakage import headline
-from study.reporting.rows import SCORES, SPLITS, StudyData, class_rows, epoch_rows, point_rows
+from study.reporting.rows import CLASS_SCORES, SCORES, SPLITS, StudyData, class_rows, epoch_rows, point_rows
 from study.reporting.statistics import StudySummary, summarize
 from study.reporting.text import without_credentials
 
@@ -50,6 +50,7 @@ _POINT_COLUMNS = (
     "seconds",
     "best_epoch",
     *(f"{split}_{name}" for split in SPLITS for name in SCORES),
+    "specificity",
     "message",
     *_LEAKAGE_COLUMNS,
 )
@@ -84,12 +85,16 @@ _CLASS_COLUMNS = (
     "predicted",
     "right",
     "f1",
+    *CLASS_SCORES,
+    "specificity",
     *_LEAKAGE_COLUMNS,
 )
 
 
 def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
-    """The report's tables as CSV texts with a header line; scores are fractions, an empty cell is a missing value.
+    """The report's tables as CSV texts with a header line; an empty cell is a missing value.
+
+    Scores are fractions, but `mcc` and `kappa` lie in [-1, 1]; sensitivity is stated at the row's `specificity`.
 
     The last columns count the groups (lesions, patients) with images in training and also in validation or test, of
     the kind that leaks first; they are empty where no kind is known.
@@ -127,13 +132,20 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
                     row.seconds,
                     row.best_epoch,
                     *scores,
+                    row.specificity,
                     row.message,
                     *leaks,
                 ]
             )
             for result in class_rows(row, data.study.class_names):
-                counts = (result.images, result.predicted, result.right, result.f1)
-                classes.append([*identity, row.alpha, row.beta, row.seed, result.split, result.name, *counts, *leaks])
+                classes.append(
+                    [
+                        *(*identity, row.alpha, row.beta, row.seed, result.split, result.name),
+                        *(result.images, result.predicted, result.right, result.f1),
+                        *(result.auc, result.average_precision, result.sensitivity_at_specificity, row.specificity),
+                        *leaks,
+                    ]
+                )
         for epoch in epoch_rows(rows, data.epochs):
             row = epoch.point
             epochs.append(

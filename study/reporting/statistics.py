@@ -74,6 +74,16 @@ class Pair:
         scores = self.split_scores(split)
         return tuple(math.fsum(values) / len(scores) for values in zip(*(s.f1_per_class for s in scores), strict=True))
 
+    def per_class(self, split: str, name: str) -> tuple[float | None, ...]:
+        """A score of each class on `val` or `test`, each the mean over the complete seeds that have it.
+
+        Args:
+            split: `val` or `test`.
+            name: one of `CLASS_SCORES`.
+        """
+        by_class = zip(*(scores.per_class(name) for scores in self.split_scores(split)), strict=True)
+        return tuple(spread_of(values).mean for values in by_class)
+
     def split_scores(self, split: str) -> tuple[SplitScores, ...]:
         """The scores on `val` or `test` of each complete seed, by trial number."""
         scores = (row.val if split == "val" else row.test for row in self.rows)
@@ -137,14 +147,25 @@ class StudySummary:
 
     @cached_property
     def states(self) -> dict[str, int]:
-        """How many points are in each of `STATES`."""
+        """How many points are in each of `STATES`; those that a search is still to choose are waiting."""
         counts = Counter(row.state for row in self.rows)
+        counts["waiting"] += self.study.unchosen
         return {state: counts[state] for state in STATES}
+
+    @cached_property
+    def pruning(self) -> Pruning | None:
+        """What pruning saved, None where no point was pruned."""
+        return pruning_of(self.study)
 
     @property
     def unfinished(self) -> int:
         """How many points are still to be trained."""
         return self.states["waiting"] + self.states["running"]
+
+    @property
+    def specificity(self) -> float | None:
+        """At which specificity the sensitivity of its points is stated, None where none has such a score."""
+        return next((row.specificity for row in self.rows if row.specificity is not None), None)
 
     @cached_property
     def best_row(self) -> PointRow | None:
@@ -155,6 +176,39 @@ class StudySummary:
     def ranking(self) -> tuple[Pair, ...]:
         """All pairs that have the choosing score, the best first."""
         return _ranked(self.pairs, self.select)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What ending trainings early saved.
+
+    Attributes:
+        points: points that were pruned.
+        epochs: epochs that the study has trained, each once.
+        spared: epochs that the pruned points were spared.
+    """
+
+    points: int
+    epochs: int
+    spared: int
+
+    @property
+    def unpruned_epochs(self) -> int:
+        """Epochs that it would have trained by now without pruning."""
+        return self.epochs + self.spared
+
+
+def pruning_of(study: StudyRecord) -> Pruning | None:
+    """What pruning saved in a study, None where no point was pruned."""
+    pruned = [point for point in study.points if point.state == "pruned"]
+    if not pruned:
+        return None
+    whole = int(study.spec["recipe"]["epochs"])
+    return Pruning(
+        points=len(pruned),
+        epochs=sum(min(point.last_epoch, whole) for point in study.points),
+        spared=sum(max(0, whole - point.last_epoch) for point in pruned),
+    )
 
 
 def spread_of(values: Iterable[float | None]) -> Spread:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.reporting.leakage import leakage_short
-from study.reporting.rows import PointRow, StudyData, class_rows
+from study.reporting.rows import CLASS_SCORES, PointRow, StudyData, class_rows
 from study.reporting.statistics import StudySummary
 from study.reporting.text import (
     NONE,
-    SCORE_NAMES,
     SETTING_FORMS,
     counted,
     duration,
@@ -19,6 +18,9 @@ from study.reporting.text import (
     moment,
     percent,
     percent_spread,
+    score_figure,
+    score_name,
+    score_unit,
     whole,
 )
 
@@ -53,7 +55,7 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
                 study.dataset,
                 study.model,
                 study.split_fingerprint[:8],
-                f"{summary.states['complete']} of {len(summary.rows)}",
+                f"{summary.states['complete']} of {study.total}",
                 factor(best.alpha if best else None),
                 factor(best.beta if best else None),
                 percent(best.score("val", "macro_f1") if best else None),
@@ -77,24 +79,25 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
 
 
 def best_scores(summary: StudySummary) -> Table:
-    """The best pair's scores in percent, in the column order of the paper's Tables 2 to 4; empty without a best."""
-    names = ("accuracy", "precision", "recall", "macro_f1", "balanced_accuracy", "macro_auc")
+    """The best pair's scores, those of the paper's Tables 2 to 4 first and in their order; empty without a best."""
+    names = (
+        *("accuracy", "precision", "recall", "macro_f1", "balanced_accuracy"),
+        *("macro_auc", "macro_average_precision", "sensitivity_at_specificity", "mcc", "kappa"),
+    )
     rows = []
     if summary.best:
         for split, title in (("test", "test"), ("val", "validation")):
-            spreads = [summary.best.spread(split, name) for name in names]
+            spreads = {name: summary.best.spread(split, name) for name in names}
             rows.append(
                 (
                     title,
                     *(
-                        percent_spread(spread.mean, spread.average_deviation)
-                        if spread.count > 1
-                        else percent(spread.mean)
-                        for spread in spreads
+                        score_figure(name, spread.mean, spread.average_deviation if spread.count > 1 else None)
+                        for name, spread in spreads.items()
                     ),
                 )
             )
-    return Table(("split", *(f"{SCORE_NAMES[name]}, %" for name in names)), tuple(rows))
+    return Table(("split", *(_heading(score_name(name, summary.specificity), name) for name in names)), tuple(rows))
 
 
 def settings(summary: StudySummary) -> Table:
@@ -126,9 +129,13 @@ def settings(summary: StudySummary) -> Table:
 
 
 def classes(summary: StudySummary) -> Table:
-    """One row a class: images, and what the best pair made of it; F1 is the mean over its seeds."""
+    """One row a class: images, and what the best pair made of it.
+
+    F1 and the scores against the rest are means over its seeds; what was found and predicted is of the best trial.
+    """
     study, best = summary.study, summary.best
     f1 = {split: best.f1_per_class(split) if best else () for split in ("val", "test")}
+    against_rest = [best.per_class("test", name) for name in CLASS_SCORES] if best else []
     trial = summary.best_row
     tested = [row for row in class_rows(trial, study.class_names) if row.split == "test"] if trial else []
     rows = []
@@ -142,6 +149,7 @@ def classes(summary: StudySummary) -> Table:
                 *counts,
                 percent(f1["val"][index]) if best else NONE,
                 percent(f1["test"][index]) if best else NONE,
+                *(percent(against_rest[position][index]) if best else NONE for position in range(len(CLASS_SCORES))),
                 percent(tested[index].recall) if tested else NONE,
                 ("never" if tested[index].predicted == 0 else str(tested[index].predicted)) if tested else NONE,
             )
@@ -153,6 +161,9 @@ def classes(summary: StudySummary) -> Table:
         "test images",
         "validation F1, %",
         "test F1, %",
+        "test AUC, %",
+        "test average precision, %",
+        f"test {score_name('sensitivity_at_specificity', summary.specificity)}, %",
         "found on test, %",
         "predicted on test",
     )
@@ -200,7 +211,7 @@ def points(summary: StudySummary) -> Table:
 
 
 def messages(summary: StudySummary) -> Table | None:
-    """The points that left a message and what it says, None where there is none."""
+    """The points that left a message and what it says, None where there is none; that one was pruned is no trouble."""
     rows = [
         (
             whole(row.trial),
@@ -212,7 +223,7 @@ def messages(summary: StudySummary) -> Table | None:
             row.message,
         )
         for row in summary.rows
-        if row.message
+        if row.message and row.state != "pruned"
     ]
     if not rows:
         return None
@@ -299,6 +310,11 @@ def _point_cells(row: PointRow) -> tuple[str, ...]:
         str(row.attempts),
         str(row.lost_epochs),
     )
+
+
+def _heading(title: str, name: str) -> str:
+    unit = score_unit(name).strip()
+    return f"{title}, {unit}" if unit else title
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

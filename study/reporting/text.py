@@ -13,7 +13,13 @@ SCORE_NAMES = {
     "recall": "recall",
     "balanced_accuracy": "balanced accuracy",
     "macro_auc": "macro AUC",
+    "macro_average_precision": "macro average precision",
+    "sensitivity_at_specificity": "sensitivity at the stated specificity",
+    "mcc": "MCC",
+    "kappa": "Cohen's κ",
 }
+COEFFICIENTS = frozenset({"mcc", "kappa"})
+"""Scores in [-1, 1], which are shown as they are; all others are fractions and shown in percent."""
 SETTING_FORMS = {"joint": "α = β", "beta": "α = 1", "alpha": "β = 1"}
 NONE = "–"
 
@@ -47,6 +53,37 @@ def percent(value: float | None) -> str:
 def percent_spread(mean: float | None, average_deviation: float | None) -> str:
     """A mean and its average deviation in percent."""
     return NONE if mean is None else f"{percent(mean)} ± {percent(average_deviation)}"
+
+
+def score_name(name: str, specificity: float | None = None) -> str:
+    """A score's name as a reader knows it.
+
+    Args:
+        name: the score.
+        specificity: at which specificity sensitivity is stated, where it is known.
+    """
+    if name == "sensitivity_at_specificity" and specificity is not None:
+        return f"sensitivity at {100 * specificity:.10g} % specificity"
+    return SCORE_NAMES.get(name, name)
+
+
+def score_unit(name: str) -> str:
+    """What stands behind a score's figure: a percent sign after a space, or nothing."""
+    return "" if name in COEFFICIENTS else " %"
+
+
+def score_figure(name: str, value: float | None, average_deviation: float | None = None) -> str:
+    """A score without its unit, and its average deviation where it has one.
+
+    Args:
+        name: the score.
+        value: its value or mean.
+        average_deviation: of the values that the mean is of.
+    """
+    if value is None:
+        return NONE
+    figures = [value] if average_deviation is None else [value, average_deviation]
+    return " ± ".join(f"{figure:z.4f}" if name in COEFFICIENTS else percent(figure) for figure in figures)
 
 
 def whole(value: int | None) -> str:

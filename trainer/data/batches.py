@@ -22,7 +22,9 @@ Source = Literal["resident", "prefetched", "direct"]
 A = TypeVar("A")
 B = TypeVar("B")
 
-_RESIDENT_SHARE = 0.25
+RESIDENT_SHARE = 0.25
+"""Images are kept on a GPU where they take at most this share of its free memory."""
+
 _COLOUR_RANGE = 0.2
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -111,6 +113,16 @@ def augment(raw: Tensor, rows: Tensor) -> Tensor:
     return pixels.sub_(grey).mul_(saturation).add_(grey).clamp_(0, 1)
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device, on a GPU without waiting for what it still computes.
+
+    Args:
+        values: any tensor that is not changed afterwards.
+        device: where to.
+    """
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 class Batches:
     """Gather images and labels by index into batches on the training device.
 
@@ -170,7 +182,7 @@ class Batches:
             float32 pixels, shape ``(batch, 3, size, size)``, channels last in memory, on the [0, 1] scale or
             normalised, and int64 labels, shape ``(batch,)``.
         """
-        order = torch.from_numpy(indices).to(self._device)
+        order = send(torch.from_numpy(indices), self._device)
         with closing(self._read(indices, order, slices)) as read:
             for part, raw in zip(slices, read, strict=True):
                 yield self._finish(raw, order[part], table)
@@ -278,7 +290,7 @@ def _choose_source(size: int, device: torch.device) -> Source:
     """Choose where `size` bytes of images are read from, beside a model in training."""
     if device.type != "cuda":
         return "direct"
-    return "resident" if size <= _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] else "prefetched"
+    return "resident" if size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] else "prefetched"
 
 
 @functools.cache

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainer.losses.checks import check_batch, checked_counts
+
+_NO_TARGET = -(2**62)
 
 
 class ClassificationLoss(nn.Module, ABC):
@@ -74,7 +78,7 @@ class WeightedCrossEntropy(ClassificationLoss):
 
     def compute(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The weighted mean of −log p_y."""
-        return weighted_mean(-true_log_probabilities(logits, targets), self.weights.to(logits.dtype)[targets])
+        return cross_entropy(logits, targets, self.weights.to(logits.dtype))
 
 
 class ShiftedCrossEntropy(ClassificationLoss):
@@ -93,14 +97,18 @@ class ShiftedCrossEntropy(ClassificationLoss):
 
     def compute(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean of −log p_y, with p the softmax of the shifted logits."""
-        return -true_log_probabilities(logits + self.shifts.to(logits.dtype), targets).mean()
+        return cross_entropy(logits + self.shifts.to(logits.dtype), targets)
 
 
-def true_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-softmax at each sample's own class: shape ``(N,)``, from ``(N, K)`` and ``(N,)``."""
-    return logits.log_softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
+def cross_entropy(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, reduction: Literal["mean", "none"] = "mean"
+) -> Tensor:
+    """PyTorch's cross-entropy, without a target that means "leave this sample out".
 
-
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The sum of weighted values over the sum of their weights, both of shape ``(N,)``."""
-    return (weights * values).sum() / weights.sum()
+    Args:
+        logits: floating point, shape ``(N, K)``.
+        targets: int64 class indices, shape ``(N,)``.
+        weights: a weight per class, for a weighted mean; None for none.
+        reduction: `mean`, or `none` for a value per sample.
+    """
+    return functional.cross_entropy(logits, targets, weights, ignore_index=_NO_TARGET, reduction=reduction)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.losses.base import ClassificationLoss, true_log_probabilities
+from trainer.losses.base import ClassificationLoss, cross_entropy
 from trainer.losses.checks import checked_number
 from trainer.losses.margins import class_margins
 
@@ -35,9 +35,11 @@ class FocalLoss(ClassificationLoss):
     def compute(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the samples.
 
-        1 − p_y is kept off 0, where its γ-th power has no finite slope for γ below 1.
+        Where γ is below 1, 1 − p_y is kept off 0, where its γ-th power has no finite slope.
         """
-        log_probabilities = true_log_probabilities(logits, targets)
-        misses = (1 - log_probabilities.exp()).clamp(min=torch.finfo(logits.dtype).tiny)
+        surprises = cross_entropy(logits, targets, reduction="none")
+        misses = -torch.expm1(-surprises)
+        if self.gamma < 1:
+            misses = misses.clamp(min=torch.finfo(logits.dtype).tiny)
         margins = self.margins.to(logits.dtype)[targets]
-        return -(margins * misses**self.gamma * log_probabilities).mean()
+        return (misses**self.gamma * surprises * margins).mean()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainer.config import VARIANTS
 from trainer.errors import LossError
-from trainer.losses.base import ClassificationLoss, true_log_probabilities, weighted_mean
+from trainer.losses.base import ClassificationLoss, cross_entropy
 from trainer.losses.checks import checked_number
 from trainer.losses.margins import class_margins
 
@@ -38,6 +38,7 @@ class LDAMLoss(ClassificationLoss):
     """
 
     margins: Tensor
+    shifts: Tensor
 
     def __init__(
         self,
@@ -55,13 +56,13 @@ class LDAMLoss(ClassificationLoss):
         self.scale = checked_number("scale", REFERENCE_SCALE if scale is None else scale, low=0, above=True)
         margins = class_margins(class_counts, max_margin, dtype=torch.float64)
         self.register_buffer("margins", margins, persistent=False)
+        # Row y is what a sample of class y adds to its scaled logits: one gathering and one sum for all of a batch.
+        factor = self.scale if variant == "reference" else 1.0
+        self.register_buffer("shifts", torch.diag(-factor * margins), persistent=False)
 
     def compute(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy behind the margins, weighted by them in the reference variant."""
-        margins = self.margins.to(logits.dtype)[targets]
-        classes = torch.arange(self.num_classes, device=logits.device)
-        is_true = targets.unsqueeze(1) == classes
-        shifted = torch.where(is_true, logits - margins.unsqueeze(1), logits)
+        shifts = self.shifts.to(logits.dtype)[targets]
         if self.variant == "equations":
-            return -true_log_probabilities(shifted, targets).mean()
-        return weighted_mean(-true_log_probabilities(self.scale * shifted, targets), margins)
+            return cross_entropy(logits + shifts, targets)
+        return cross_entropy(torch.add(shifts, logits, alpha=self.scale), targets, self.margins.to(logits.dtype))

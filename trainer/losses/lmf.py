@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from trainer.errors import LossError
@@ -66,7 +67,7 @@ class LMFLoss(ClassificationLoss):
     def compute(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the halves."""
         ldam, focal = self._halves(logits, targets)
-        return self.alpha * ldam + self.beta * focal
+        return torch.add(self.alpha * ldam, focal, alpha=self.beta)
 
     def _halves(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self.ldam.compute(logits, targets), self.focal.compute(logits, targets)

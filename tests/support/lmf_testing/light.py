@@ -18,7 +18,8 @@ from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.ledger import EpochFigures, Lease, Ledger
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
-from storage.queries import read_study
+from storage.pruning import TrialPruner
+from storage.queries import find_spec, read_study
 from storage.trials import TrialMirror
 from study.attempt import Bench, LeaseGone, Progress, Scored, Stopped
 from study.worker import WorkerOptions, serve, stop_on_signals
@@ -41,6 +42,19 @@ def plan_light(database: Database, points: int, study: str = STUDY) -> int:
         mirror.close()
 
 
+def plan_light_search(
+    database: Database, trials: int, search: str = "tpe", pruner: str = "none", epochs: int = EPOCHS
+) -> int:
+    """Plan a search of so many trials, or give the one that is there this budget; returns its id."""
+    spec = {"recipe": {"epochs": epochs}, "search": search, "trials": trials, "pruner": pruner, "seeds": [23]}
+    mirror = TrialMirror.open(database)
+    try:
+        with database.lock("plan"):
+            return save_study(database, mirror, STUDY, "none", spec, FACTS)
+    finally:
+        mirror.close()
+
+
 def light_score(beta: float, epoch: int) -> float:
     """What an epoch of a point scores."""
     return round(beta / 2 + epoch / 100, 6)
@@ -48,9 +62,17 @@ def light_score(beta: float, epoch: int) -> float:
 
 @dataclass(frozen=True)
 class LightObjective:
-    """Pretends to train: two epochs, each with a checkpoint that a later attempt goes on from."""
+    """Pretends to train: some epochs, each with a checkpoint that a later attempt goes on from.
+
+    Attributes:
+        folder: where trainings and epochs are noted.
+        epochs: epochs of a training.
+        falling: each trial scores less than the one before, whatever its factors are.
+    """
 
     folder: Path
+    epochs: int = EPOCHS
+    falling: bool = False
 
     def __call__(self, lease: Lease, progress: Progress) -> Scored:
         assert lease.beta is not None
@@ -59,7 +81,7 @@ class LightObjective:
             done = int(path.read_text())
             break
         progress.started([self._epoch(lease, epoch) for epoch in range(1, done + 1)])
-        for epoch in range(done + 1, EPOCHS + 1):
+        for epoch in range(done + 1, self.epochs + 1):
             order = progress.control()
             if order is not None:
                 raise Stopped if order == "stop" else LeaseGone
@@ -67,18 +89,21 @@ class LightObjective:
             progress.checkpoint_path.write_text(str(epoch))
             progress.epoch_done(self._epoch(lease, epoch))
         note(self.folder / "trained.txt", lease.key)
-        figures = {"macro_f1": light_score(lease.beta, EPOCHS)}
+        figures = {"macro_f1": self.score(lease, self.epochs)}
         predictions = progress.scratch / "predictions.csv"
         predictions.write_text(f"{lease.key}\n")
         weights = progress.scratch / "weights"
         weights.write_text(lease.key)
-        scores = {"best_epoch": EPOCHS, "val": figures, "test": figures}
+        scores = {"best_epoch": self.epochs, "val": figures, "test": figures}
         return Scored(figures["macro_f1"], scores, (predictions,), weights)
 
-    @staticmethod
-    def _epoch(lease: Lease, epoch: int) -> EpochFigures:
+    def score(self, lease: Lease, epoch: int) -> float:
+        """What an epoch of a leased point scores."""
         assert lease.beta is not None
-        return EpochFigures(epoch, 1.0, 1.0, 0.1, 100.0, 0.01, {"macro_f1": light_score(lease.beta, epoch)})
+        return light_score(2 / (2 + lease.trial_number) if self.falling else lease.beta, epoch)
+
+    def _epoch(self, lease: Lease, epoch: int) -> EpochFigures:
+        return EpochFigures(epoch, 1.0, 1.0, 0.1, 100.0, 0.01, {"macro_f1": self.score(lease, epoch)})
 
 
 def note(path: Path, line: str) -> None:
@@ -92,16 +117,18 @@ def note(path: Path, line: str) -> None:
 
 def open_bench(database: Database, folder: Path, stop: threading.Event, **changes: int) -> Bench:
     """A bench of the light study."""
+    mirror = TrialMirror.open(database)
     return Bench(
         study=STUDY,
         select="macro_f1",
         ledger=Ledger(database),
-        mirror=TrialMirror.open(database),
+        mirror=mirror,
         artifacts=Artifacts.open(str(folder / "artifacts")),
         scratch=folder / "scratch",
         keep_weights=changes.get("keep_weights", 1),
         max_attempts=changes.get("max_attempts", 2),
         stop=stop,
+        pruner=TrialPruner.open(mirror, STUDY, find_spec(database, STUDY) or {}),
     )
 
 
@@ -129,8 +156,10 @@ def work_light(url: str, folder: str, environment: Mapping[str, str], lease_seco
     database = Database.open(url, create=False)
     with stop_on_signals(stop):
         bench = open_bench(database, Path(folder), stop)
-        study_id = read_study(database, STUDY).study_id
-        serve(bench, study_id, LightObjective(Path(folder)), WorkerOptions("cpu", lease_seconds))
+        record = read_study(database, STUDY)
+        # Trainings that may be pruned fall behind one another, so that it is known which are.
+        objective = LightObjective(Path(folder), record.spec["recipe"]["epochs"], bench.pruner is not None)
+        serve(bench, record.study_id, objective, WorkerOptions("cpu", lease_seconds))
 
 
 def wait(process: ForkServerProcess, seconds: float) -> int | None:

@@ -23,6 +23,7 @@ from storage.outcomes import Outcomes
 from storage.planning import DatasetFacts, NewPoint, _dataset_id, plan_points, save_study
 from storage.queries import PointRecord, StudyRecord, read_study
 from storage.schema import PointRow, StudyRow
+from storage.search import Search
 from storage.trials import TrialMirror
 from storage.workers import ProcessIdentity, Workers
 
@@ -96,6 +97,26 @@ class Lab:
             new = self.new_points(points) if isinstance(points, int) else points
             plan_points(self.database, self.mirror, study_id, new)
         return study_id
+
+    def plan_search(
+        self,
+        trials: int = 4,
+        kind: str = "random",
+        pruner: str = "none",
+        epochs: int = 3,
+        seed: int = 23,
+        study: str = STUDY,
+    ) -> int:
+        """Plan a search, or give the one that is there this budget; returns its id."""
+        spec = {"recipe": {"epochs": epochs}, "search": kind, "trials": trials, "pruner": pruner, "seeds": [seed]}
+        with self.database.lock("plan"):
+            return save_study(self.database, self.mirror, study, "small", spec, FACTS)
+
+    def search(self, study_id: int) -> Search:
+        """The search of a study."""
+        search = Search.open(self.database, self.mirror, study_id)
+        assert search is not None
+        return search
 
     def plant(self, number: int = 3, study: str = STUDY) -> int:
         """Put a study's points into the ledger without Optuna, which the ledger does not know."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from storage.errors import LeaseLostError
 from storage.ledger import MAX_FRUITLESS_LOSSES
 from storage.queries import read_attempts, read_epochs
 
@@ -69,6 +70,24 @@ class TestEnds:
         lab.ledger.close(taken)
         point = lab.point("p0")
         assert (point.state, point.message) == ("failed", "NaN loss in epoch 2")
+
+    def test_a_pruned_point_is_claimed_and_not_trained_again_until_it_is_closed(self, lab):
+        study_id = lab.plant(1)
+        lease = lab.claim(study_id)
+        lab.ledger.begin_training(lease, 0)
+        lab.ledger.record_epochs(lease, [lab.epoch(1)])
+        lab.ledger.prune(lease, "pruned after epoch 1 of 3 (median)")
+        assert lab.point("p0").state == "running", "Optuna is to be told first"
+        taken = lab.lose(lease, study_id)
+        assert (taken.outcome, taken.last_epoch) == ("pruned", 1)
+        with pytest.raises(LeaseLostError):
+            lab.ledger.prune(lease, "late")
+        lab.ledger.close(taken)
+        point = lab.point("p0")
+        assert (point.state, point.message) == ("pruned", "pruned after epoch 1 of 3 (median)")
+        assert (point.scores, point.last_epoch) == (None, 1)
+        assert ends(lab) == ["lost", "pruned"]
+        assert lab.ledger.open_points(study_id) == 0
 
     def test_a_failure_frees_the_point_until_it_was_the_last_one_allowed(self, lab):
         study_id = lab.plant(1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from storage.queries import AttemptRecord, EpochRecord, PointRecord, StudyRecord
-from study.reporting.rows import StudyData
+from study.reporting.rows import SCORES, StudyData
 
 CREATED = 1_750_000_000.0
 
@@ -30,9 +30,22 @@ class Records:
             "macro_f1": macro_f1,
             "balanced_accuracy": 0.65,
             "macro_auc": 0.9,
+            "macro_average_precision": 0.85,
+            "sensitivity_at_specificity": 0.55,
+            "specificity": 0.95,
+            "mcc": 0.41,
+            "kappa": 0.4,
             "f1_per_class": [macro_f1, macro_f1],
+            "auc_per_class": [0.92, 0.88],
+            "average_precision_per_class": [0.93, 0.77],
+            "sensitivity_at_specificity_per_class": [0.75, 0.35],
             "confusion": [[7, 1], [2, 2]],
         } | others
+
+    def older_scores(self, macro_f1: float = 0.6) -> dict[str, Any]:
+        """Scores on one split as they were stored before there were MCC, kappa and scores of each class but F1."""
+        names = ("accuracy", "precision", "recall", "macro_f1", "balanced_accuracy", "macro_auc")
+        return {name: self.scores(macro_f1)[name] for name in (*names, "f1_per_class", "confusion")}
 
     def point(
         self,
@@ -97,8 +110,7 @@ class Records:
             lr=1e-4,
             images_per_second=200.0,
             seconds=10.0,
-            val={name: self.scores()[name] for name in ("accuracy", "precision", "recall", "balanced_accuracy")}
-            | {"macro_f1": macro_f1, "macro_auc": None},
+            val={name: self.scores()[name] for name in SCORES} | {"macro_f1": macro_f1, "macro_auc": None},
             halves={"ldam": 3.5 / number, "focal": 0.05 / number},
         )
         return replace(record, **others)

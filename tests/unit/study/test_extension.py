@@ -76,6 +76,49 @@ def test_what_nobody_asked_for_is_taken_from_the_stored_study() -> None:
     assert (comparison.refusals, comparison.additions, comparison.merged) == ((), (), STORED)
 
 
+SEARCH = replace(STORED, search="tpe", trials=31, pruner="median", settings=(), grid=())
+
+
+def test_more_trials_extend_a_search_and_fewer_change_nothing() -> None:
+    comparison = compare(SEARCH, replace(SEARCH, trials=50))
+    assert (comparison.refusals, comparison.additions) == ((), ("trials: 31 -> 50",))
+    assert comparison.merged == replace(SEARCH, trials=50)
+    comparison = compare(SEARCH, replace(SEARCH, trials=20))
+    assert (comparison.refusals, comparison.additions, comparison.merged) == ((), (), SEARCH)
+
+
+def test_a_search_goes_on_where_nobody_asks_for_another() -> None:
+    names = frozenset({"settings", "grid", "seeds", "search", "trials", "pruner"})
+    for asked in (
+        replace(STORED, unasked=names),
+        replace(SEARCH, seeds=(7,), trials=99, pruner="none", unasked=names - {"search"}),
+    ):
+        comparison = compare(SEARCH, asked)
+        assert (comparison.refusals, comparison.additions, comparison.merged) == ((), (), SEARCH)
+
+
+@pytest.mark.parametrize(
+    ("stored", "change", "refusals"),
+    [
+        (SEARCH, {"search": "gp"}, ("search: tpe stored, gp asked",)),
+        (SEARCH, {"search": "grid", "trials": None, "pruner": "none"}, ("search: tpe stored, grid asked",)),
+        (STORED, {"search": "tpe", "trials": 31, "settings": (), "grid": ()}, ("search: grid stored, tpe asked",)),
+        (SEARCH, {"pruner": "none"}, ("pruner: median stored, none asked",)),
+        (SEARCH, {"seeds": (24,)}, ("seeds: 23 stored, 24 asked",)),
+        (
+            SEARCH,
+            {"search": "grid", "settings": ("joint",), "seeds": (23, 24), "unasked": frozenset({"search", "pruner"})},
+            (
+                "settings: a search (tpe) is stored, which chooses alpha and beta itself",
+                "seeds: 23 stored, 23, 24 asked",
+            ),
+        ),
+    ],
+)
+def test_another_search_is_refused(stored: StudySpec, change: dict[str, Any], refusals: tuple[str, ...]) -> None:
+    assert compare(stored, replace(stored, **change)).refusals == refusals
+
+
 def test_recipe_defaults_count_as_asked() -> None:
     stored = replace(STORED, recipe=replace(STORED.recipe, epochs=5))
     asked = replace(STORED, unasked=frozenset({"precision", "threads"}))

@@ -219,6 +219,23 @@ def test_no_point_has_the_score_that_chooses(page, records):
     assert "no complete point has a validation macro AUC, which chooses in this study" in words
 
 
+def test_the_score_that_chooses_is_told_in_its_own_unit(page, records):
+    points = [records.point(1.0, beta, records.scores(mcc=mcc)) for beta, mcc in ((0.5, 0.62), (0.6, -0.1234))]
+    words = page(points=points, spec={"recipe": {"select": "mcc"}}).words
+    assert "of 2 points they have the best validation MCC, one training" in words
+    assert "β = 0.6 with a validation MCC of -0.1234 against 0.6200." in words
+
+    sensitive = page(points=points, spec={"recipe": {"select": "sensitivity_at_specificity"}}).words
+    assert "β = 0.6 with a validation sensitivity at 95 % specificity of 55.00 % against 55.00 %." in sensitive
+
+
+def test_the_best_points_scores_and_its_classes_are_shown_with_all_that_is_known(page):
+    words = page().words
+    assert "macro AUC, % macro average precision, % sensitivity at 95 % specificity, % MCC Cohen's κ" in words
+    assert "90.00 85.00 55.00 0.4100 0.4000 validation" in words
+    assert "test AUC, % test average precision, % test sensitivity at 95 % specificity, %" in words
+
+
 def test_a_class_that_was_never_predicted_is_named(page, records):
     scores = records.scores(confusion=[[8, 0], [4, 0]])
     assert (

@@ -1,9 +1,24 @@
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
-from study.reporting.rows import SCORES, ClassCount, class_counts, class_rows, epoch_rows, finite, point_rows
+import numpy as np
+
+from study.reporting.rows import (
+    CLASS_SCORES,
+    SCORES,
+    ClassCount,
+    SplitScores,
+    class_counts,
+    class_rows,
+    epoch_rows,
+    finite,
+    point_rows,
+)
+from trainer.config import SELECTORS
+from trainer.metrics import score
 
 
 def test_a_complete_point_keeps_everything_that_was_recorded(records):
@@ -21,6 +36,38 @@ def test_a_complete_point_keeps_everything_that_was_recorded(records):
     assert row.score("val", "macro_auc") is None
     assert row.score("test", "macro_f1") == 0.59
     assert row.score("test", "accuracy") == 0.8
+    assert [row.score("test", name) for name in ("mcc", "kappa", "macro_average_precision")] == [0.41, 0.4, 0.85]
+    assert (row.score("val", "sensitivity_at_specificity"), row.specificity) == (0.55, 0.95)
+    assert [row.test.per_class(name) for name in CLASS_SCORES] == [(0.92, 0.88), (0.93, 0.77), (0.75, 0.35)]
+
+
+def test_every_score_of_the_trainer_has_its_place(records):
+    """The report needs no torch and so lists the scores again; what the trainer stores must all be read."""
+    stored = score(np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]]), np.array([0, 1, 1]), specificity=0.5)
+    scores = json.loads(json.dumps(stored.to_dict()))
+    assert set(SCORES) == {*SELECTORS, "accuracy", "precision", "recall"}
+    assert {field.name for field in fields(SplitScores)} == set(scores)
+    (row,) = point_rows(records.study([records.point(val=scores, test=scores)]))
+    assert asdict(row.val) == asdict(stored)
+
+
+def test_what_an_older_version_stored_lacks_only_the_newer_scores(records):
+    point = records.point(val=records.older_scores(0.61), test=records.older_scores())
+    older_epoch = records.epoch(point, 1, val={"macro_f1": 0.5, "accuracy": 0.8, "macro_auc": None})
+
+    (row,) = point_rows(records.study([point]))
+    (epoch,) = epoch_rows([row], [older_epoch])
+
+    assert (row.score("val", "macro_f1"), row.score("test", "macro_auc")) == (0.61, 0.9)
+    for name in ("macro_average_precision", "sensitivity_at_specificity", "mcc", "kappa"):
+        assert row.score("test", name) is epoch.val[name] is None
+    assert row.specificity is None
+    assert [row.test.per_class(name) for name in CLASS_SCORES] == [(None, None)] * 3
+    assert [c.f1 for c in class_rows(row, ("NV", "MEL"))] == [0.61, 0.61, 0.6, 0.6]
+    assert {(c.auc, c.average_precision, c.sensitivity_at_specificity) for c in class_rows(row, ("NV", "MEL"))} == {
+        (None, None, None)
+    }
+    assert list(epoch.val) == list(SCORES)
 
 
 def test_rows_come_by_trial_and_those_without_a_trial_last(records):
@@ -33,6 +80,7 @@ def test_scores_of_a_point_that_is_not_complete_are_left_out(records):
     (row,) = point_rows(records.study([failed]))
     assert row.val is None
     assert row.score("test", "macro_f1") is None
+    assert row.specificity is None
     assert row.message == "loss is NaN in epoch 3"
 
 
@@ -68,6 +116,15 @@ def test_classes_are_counted_from_the_confusion_matrix(records):
     ]
     assert [c.recall for c in classes[:2]] == [0.875, 0.0]
     assert [c.f1 for c in classes] == [0.7368, 0.0, 0.7368, 0.0]
+
+
+def test_classes_have_their_scores_against_the_rest(records):
+    val = records.scores(auc_per_class=[0.7, None])
+    (row,) = point_rows(records.study([records.point(val=val, test=0.5)]))
+    classes = class_rows(row, ("NV", "MEL"))
+    assert [c.auc for c in classes] == [0.7, None, 0.92, 0.88]
+    assert [c.average_precision for c in classes] == [0.93, 0.77] * 2
+    assert [c.sensitivity_at_specificity for c in classes] == [0.75, 0.35] * 2
 
 
 def test_a_point_without_scores_has_no_classes_and_an_empty_class_no_recall(records):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from study.reporting.rows import SCORES
 from study.reporting.sheets import sheets
 
 
@@ -41,6 +42,14 @@ def test_points_have_all_scores_as_fractions(data):
     rows = read(sheets([data])["points"])
     assert [row["trial"] for row in rows] == ["0", "1", "2"]
     assert (rows[1]["val_macro_f1"], rows[1]["test_macro_f1"], rows[1]["test_macro_auc"]) == ("0.8", "0.3", "0.9")
+    assert (rows[1]["val_mcc"], rows[1]["test_kappa"], rows[1]["test_macro_average_precision"]) == (
+        "0.41",
+        "0.4",
+        "0.85",
+    )
+    assert (rows[1]["test_sensitivity_at_specificity"], rows[1]["specificity"]) == ("0.55", "0.95")
+    assert {f"{split}_{name}" for split in ("val", "test") for name in SCORES} <= set(rows[1])
+    assert (rows[2]["test_mcc"], rows[2]["specificity"]) == ("", "")
     assert (rows[0]["settings"], rows[0]["epochs"], rows[0]["seconds"]) == ("joint beta alpha", "2", "20.0")
     assert (rows[1]["lost_attempts"], rows[1]["lost_epochs"]) == ("1", "2")
     assert (rows[2]["state"], rows[2]["val_macro_f1"]) == ("failed", "")
@@ -53,6 +62,7 @@ def test_epochs_and_classes_name_their_point(data):
     assert [(row["trial"], row["epoch"]) for row in epochs] == [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2")]
     assert (epochs[1]["train_loss"], epochs[1]["val_loss"], epochs[1]["lr"]) == ("2.0", "2.5", "0.0001")
     assert (epochs[1]["val_macro_f1"], epochs[1]["val_macro_auc"], epochs[1]["ldam"]) == ("0.5", "", "1.75")
+    assert (epochs[1]["val_mcc"], epochs[1]["val_sensitivity_at_specificity"]) == ("0.41", "0.55")
     classes = read(tables["classes"])
     assert len(classes) == 2 * 2 * 2
     assert [classes[3][name] for name in ("split", "class", "images", "predicted", "right", "f1")] == [
@@ -63,6 +73,15 @@ def test_epochs_and_classes_name_their_point(data):
         "2",
         "0.4",
     ]
+    against_rest = ("auc", "average_precision", "sensitivity_at_specificity", "specificity")
+    assert [classes[3][name] for name in against_rest] == ["0.88", "0.77", "0.35", "0.95"]
+
+
+def test_points_of_an_older_version_have_empty_cells_for_newer_scores(records):
+    tables = sheets([records.data(records.study([records.point(val=records.older_scores(), test=0.5)]))])
+    (point,) = read(tables["points"])
+    assert [point[f"val_{name}"] for name in ("macro_auc", "mcc", "kappa")] == ["0.9", "", ""]
+    assert [row["auc"] for row in read(tables["classes"])] == ["", "", "0.92", "0.88"]
 
 
 @pytest.mark.parametrize("name", ["settings", "points", "epochs", "classes"])

@@ -182,3 +182,29 @@ def test_f1_of_each_class_is_the_mean_over_the_seeds(records):
     ]
     best = summarize(records.study(points)).best
     assert best.f1_per_class("test") == pytest.approx((0.8, 0.05))
+
+
+def test_scores_of_each_class_are_means_over_the_seeds_that_have_them(records):
+    points = [
+        records.point(1.0, 0.5, 0.5, records.scores(auc_per_class=[0.9, None]), seed=1),
+        records.point(1.0, 0.5, 0.5, records.scores(auc_per_class=[0.7, None]), seed=2),
+        records.point(1.0, 0.5, 0.5, records.older_scores(), seed=3),
+    ]
+    best = summarize(records.study(points)).best
+    assert best.per_class("test", "auc") == (pytest.approx(0.8), None)
+    assert best.per_class("val", "auc") == pytest.approx((0.92, 0.88))
+    assert best.per_class("test", "average_precision") == pytest.approx((0.93, 0.77))
+
+
+def test_the_stated_specificity_is_that_of_the_first_point_that_has_one(records):
+    points = [records.point(), records.point(val=records.older_scores()), records.point(1.0, 0.5, 0.5)]
+    assert summarize(records.study(points)).specificity == 0.95
+    assert summarize(records.study(points[:2])).specificity is None
+
+
+def test_a_coefficient_may_choose_also_where_it_is_negative(records):
+    points = [
+        records.point(1.0, beta, records.scores(mcc=mcc)) for beta, mcc in ((0.5, -0.4), (0.7, -0.1), (0.9, -0.2))
+    ]
+    summary = summarize(records.study(points, spec={"recipe": {"select": "mcc"}}))
+    assert [pair.beta for pair in summary.ranking] == [0.7, 0.9, 0.5]

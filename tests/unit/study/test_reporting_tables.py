@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from study.reporting import tables
-from study.reporting.rows import StudyData
+from study.reporting.rows import SCORES, StudyData
 from study.reporting.statistics import summarize
 from study.reporting.text import NONE
 
@@ -31,11 +31,38 @@ def test_the_best_points_scores_have_a_spread_only_with_several_seeds(records):
     assert cells(one, "split") == ["test", "validation"]
     assert cells(one, "macro F1, %") == ["50.00", "60.00"]
     assert cells(one, "accuracy, %") == ["80.00", "80.00"]
+    assert cells(one, "macro average precision, %") == ["85.00", "85.00"]
+    assert cells(one, "sensitivity at 95 % specificity, %") == ["55.00", "55.00"]
+    assert cells(one, "MCC") == ["0.4100", "0.4100"]
+    assert cells(one, "Cohen's κ") == ["0.4000", "0.4000"]
+    assert len(one.columns) == len(SCORES) + 1
 
     second = records.point(1.0, 0.5, 0.6, 0.7, seed=2)
     two = tables.best_scores(summarize(records.study([first, second])))
     assert cells(two, "macro F1, %") == ["60.00 ± 10.00", "60.00 ± 0.00"]
+    assert cells(two, "MCC") == ["0.4100 ± 0.0000"] * 2
     assert tables.best_scores(summarize(records.study([]))).rows == ()
+
+
+def test_coefficients_are_no_percentages_and_may_be_negative(records):
+    points = [
+        records.point(1.0, 0.5, 0.6, records.scores(mcc=mcc, kappa=-0.125), seed=seed)
+        for seed, mcc in enumerate((-0.3, 0.1))
+    ]
+    table = tables.best_scores(summarize(records.study(points)))
+    assert (cells(table, "MCC")[0], cells(table, "Cohen's κ")[0]) == ("-0.1000 ± 0.2000", "-0.1250 ± 0.0000")
+
+
+def test_points_of_an_older_version_have_dashes_for_newer_scores(records):
+    summary = summarize(records.study([records.point(val=records.older_scores(), test=records.older_scores(0.5))]))
+    table = tables.best_scores(summary)
+    assert cells(table, "macro F1, %") == ["50.00", "60.00"]
+    for heading in ("macro average precision, %", "sensitivity at the stated specificity, %", "MCC", "Cohen's κ"):
+        assert cells(table, heading) == [NONE, NONE]
+    classes = tables.classes(summary)
+    assert cells(classes, "test F1, %") == ["50.00", "50.00"]
+    for heading in ("AUC", "average precision", "sensitivity at the stated specificity"):
+        assert cells(classes, f"test {heading}, %") == [NONE, NONE]
 
 
 def test_a_class_that_was_never_predicted_stands_out(records):
@@ -50,9 +77,20 @@ def test_a_class_that_was_never_predicted_stands_out(records):
     assert table.marked == {1}
 
 
+def test_classes_have_their_scores_against_the_rest_as_means_over_the_seeds(records):
+    first = records.scores(auc_per_class=[0.7, None], specificity=0.999)
+    second = records.scores(auc_per_class=[0.8, 0.6], specificity=0.999)
+    points = [records.point(1.0, 0.5, second, test, seed=seed) for seed, test in enumerate((first, second))]
+    table = tables.classes(summarize(records.study(points)))
+    assert cells(table, "test AUC, %") == ["75.00", "60.00"]
+    assert cells(table, "test average precision, %") == ["93.00", "77.00"]
+    assert cells(table, "test sensitivity at 99.9 % specificity, %") == ["75.00", "35.00"]
+    assert cells(table, "found on test, %") == ["87.50", "50.00"]
+
+
 def test_classes_without_a_complete_point_have_their_images_only(records):
     table = tables.classes(summarize(records.study([records.point()])))
-    assert table.rows == (("NV", "38", "8", "8", *[NONE] * 4), ("MEL", "18", "4", "4", *[NONE] * 4))
+    assert table.rows == (("NV", "38", "8", "8", *[NONE] * 7), ("MEL", "18", "4", "4", *[NONE] * 7))
     assert tables.confusion(summarize(records.study([records.point()]))) is None
 
 

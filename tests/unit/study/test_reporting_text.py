@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from study.reporting import text
+from study.reporting.rows import SCORES
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,30 @@ def test_percent():
     assert text.percent(None) == "–"
     assert text.percent_spread(0.5, 0.01234) == "50.00 ± 1.23"
     assert text.percent_spread(None, None) == "–"
+
+
+def test_every_score_has_a_name_and_what_is_unknown_keeps_its_own():
+    assert set(text.SCORE_NAMES) == set(SCORES)
+    assert set(SCORES) >= text.COEFFICIENTS
+    assert (text.score_name("macro_auc", 0.9), text.score_name("mine")) == ("macro AUC", "mine")
+
+
+@pytest.mark.parametrize(
+    ("specificity", "shown"),
+    [(0.95, "95 %"), (0.57, "57 %"), (0.999, "99.9 %"), (0.99999, "99.999 %"), (1.0, "100 %"), (1, "100 %")],
+)
+def test_sensitivity_names_its_specificity(specificity, shown):
+    assert text.score_name("sensitivity_at_specificity", specificity) == f"sensitivity at {shown} specificity"
+    assert text.score_name("sensitivity_at_specificity") == "sensitivity at the stated specificity"
+
+
+def test_fractions_are_shown_in_percent_and_coefficients_as_they_are():
+    assert text.score_figure("macro_f1", 0.60341) + text.score_unit("macro_f1") == "60.34 %"
+    assert text.score_figure("mcc", 0.60341) + text.score_unit("mcc") == "0.6034"
+    assert text.score_figure("recall", 0.5, 0.01234) == "50.00 ± 1.23"
+    assert text.score_figure("kappa", -0.5, 0.01234) == "-0.5000 ± 0.0123"
+    assert text.score_figure("mcc", -0.00001) == "0.0000"
+    assert text.score_figure("mcc", None) == text.score_figure("macro_f1", None, None) == "–"
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,20 @@ def test_a_description_survives_json() -> None:
     assert "unasked" not in bare.to_dict()
 
 
+def test_a_search_has_no_points_before_it_chooses_them_and_survives_json() -> None:
+    search = replace(SPEC, search="tpe", trials=40, pruner="median", settings=(), grid=(), seeds=(23,))
+    assert points(search) == ()
+    assert StudySpec.from_dict(json.loads(json.dumps(search.to_dict()))) == search
+
+
+def test_a_description_from_before_there_were_searches_is_of_a_grid() -> None:
+    document = SPEC.to_dict()
+    for name in ("search", "trials", "pruner"):
+        del document[name]
+    assert StudySpec.from_dict(document) == SPEC
+    assert (SPEC.search, SPEC.trials, SPEC.pruner) == ("grid", None, "none")
+
+
 def test_a_description_of_another_version_is_refused() -> None:
     document = SPEC.to_dict()
     document["losses"] = ["lmf"]

@@ -15,7 +15,7 @@ from trainer.config import Recipe, demo_recipe
 from trainer.errors import ModelError
 
 ALIASES = {"efficientnetv2": "tf_efficientnetv2_s.in1k", "test_efficientnet": "test_efficientnet.r160_in1k"}
-ALL_UNASKED = {"settings", "grid", "seeds", "precision", "threads"}
+ALL_UNASKED = {"settings", "grid", "seeds", "search", "trials", "pruner", "precision", "threads"}
 
 
 def resolve_model(name: str) -> str:
@@ -103,12 +103,13 @@ def test_every_flag_arrives(here: Path) -> None:
     }
     flags: dict[str, Any] = {name: value if isinstance(value, bool) else str(value) for name, value in recipe.items()}
     flags |= {"study": "mine", "data": ".", "settings": "alpha,joint", "grid": "2,0.50", "seeds": "25,24"}
+    flags |= {"search": "grid", "pruner": "none"}
     flags |= {"split_seed": "1", "group": "lesion", "workers": "4", "device": "cuda:1", "keep_weights": "all"}
     flags |= {"max_attempts": "3", "lease_seconds": "2.5", "storage": "sqlite://", "dry_run": True}
     spec, options = build("ham10000", **flags, allow_versions=True)
     assert spec.recipe.to_dict() == recipe | {"weights_sha256": None}
     assert (spec.name, spec.data, spec.settings, spec.grid) == ("mine", here, ("joint", "alpha"), (0.5, 2.0))
-    assert (spec.seeds, spec.split_seed, spec.group, spec.unasked) == ((24, 25), 1, "lesion", frozenset())
+    assert (spec.seeds, spec.split_seed, spec.group, spec.unasked) == ((24, 25), 1, "lesion", {"trials"})
     assert options == RunOptions(
         workers=4,
         device="cuda:1",
@@ -129,7 +130,7 @@ def test_a_file_says_the_same_and_flags_win(here: Path) -> None:
     spec, options = build("study.toml", epochs="4", group="none", normalize=False, workers="1")
     assert (spec.name, spec.dataset, spec.data, spec.grid, spec.seeds) == ("mine", "ham10000", here, (0.5, 1.0), (24,))
     assert (spec.recipe.epochs, spec.recipe.lr, spec.recipe.normalize, spec.group) == (4, 1.0, False, None)
-    assert spec.unasked == {"settings", "precision", "threads"}
+    assert spec.unasked == {"settings", "search", "trials", "pruner", "precision", "threads"}
     assert (options.workers, options.keep_weights) == (1, "none")
 
 

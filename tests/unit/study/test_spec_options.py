@@ -6,8 +6,9 @@ from click.testing import CliRunner
 
 from study.cli.spec_options import flag_values, run_options, spec_options, worker_options
 from study.spec_file import TABLES
+from trainer.config import SELECTORS
 
-RUN_ONLY = {"workers", "dry_run"}
+RUN_ONLY = {"workers", "per_gpu", "dry_run"}
 
 seen: list[dict[str, object]] = []
 
@@ -63,6 +64,12 @@ def test_what_is_not_given_is_left_out() -> None:
 )
 def test_given_flags_arrive_as_text(arguments: tuple[str, ...], values: dict[str, object]) -> None:
     assert given(*arguments) == values
+
+
+def test_every_score_that_may_choose_is_named_in_the_help() -> None:
+    (select,) = [option for option in run.params if isinstance(option, click.Option) and option.name == "select"]
+    assert select.metavar == "SCORE"
+    assert str(select.help).endswith(f": {', '.join(SELECTORS)}; default macro_f1.")
 
 
 def test_every_flag_has_help() -> None:

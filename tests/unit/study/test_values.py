@@ -19,6 +19,7 @@ from study import values
         (values.text, " a ", "a"),
         (values.switch, False, False),
         (values.kept_weights, "all", "all"),
+        (values.one_of(("tpe", "gp")), " gp ", "gp"),
         (values.kept_weights, "none", "none"),
         (values.kept_weights, "3", 3),
     ],

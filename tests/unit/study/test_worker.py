@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lmf_testing.light import STUDY, LightObjective, open_bench, plan_light
+from lmf_testing.light import STUDY, LightObjective, open_bench, plan_light, plan_light_search
 
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
-from storage.ledger import Ledger
+from storage.ledger import Lease, Ledger
 from storage.queries import read_study, read_workers
 from storage.workers import ProcessIdentity, Workers
 from study import worker
-from study.attempt import AttemptEnd
+from study.attempt import AttemptEnd, Progress, Scored
 from study.errors import StudyError
 from study.worker import WorkerOptions, check_versions, library_versions, serve, stop_on_signals
 
@@ -54,6 +54,33 @@ def test_it_works_until_nothing_is_left(database: Database, tmp_path: Path) -> N
     assert ends == {**dict.fromkeys(AttemptEnd, 0), AttemptEnd.COMPLETE: 3}
     (record,) = read_workers(database)
     assert (record.state, record.device) == ("stopped", "cpu")
+
+
+def test_in_a_search_it_chooses_points_until_the_budget_is_used_up(database: Database, tmp_path: Path) -> None:
+    study_id = plan_light_search(database, 3, "random")
+    bench = open_bench(database, tmp_path, threading.Event())
+    ends = serve(bench, study_id, LightObjective(tmp_path), WorkerOptions("cpu"))
+    assert ends == {**dict.fromkeys(AttemptEnd, 0), AttemptEnd.COMPLETE: 3}
+    assert len(read_study(database, STUDY).points) == 3
+    plan_light_search(database, 4, "random")
+    assert read_study(database, STUDY).remaining == 1
+    assert serve(bench, study_id, LightObjective(tmp_path), WorkerOptions("cpu"))[AttemptEnd.COMPLETE] == 1
+    bench.mirror.close()
+
+
+def test_it_chooses_no_point_once_it_is_asked_to_stop(database: Database, tmp_path: Path) -> None:
+    study_id = plan_light_search(database, 3, "random")
+    stop = threading.Event()
+
+    class StopsAfterOne(LightObjective):
+        def __call__(self, lease: Lease, progress: Progress) -> Scored:
+            stop.set()
+            return super().__call__(lease, progress)
+
+    bench = open_bench(database, tmp_path, stop)
+    serve(bench, study_id, StopsAfterOne(tmp_path), WorkerOptions("cpu"))
+    bench.mirror.close()
+    assert len(read_study(database, STUDY).points) == 1
 
 
 def test_it_stays_for_a_point_that_another_holds_and_takes_it_over(

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from trainer.config import LOSS_NAMES, Recipe, TrialConfig, demo_recipe
+from trainer.config import LOSS_NAMES, SELECTORS, Recipe, TrialConfig, demo_recipe
 from trainer.errors import RecipeError
 from trainer.losses import ClassificationLoss, build_loss
-from trainer.metrics import SELECTORS
 from trainer.models import resolve_model_name
 
 
@@ -34,8 +33,11 @@ def test_defaults_are_those_of_the_paper() -> None:
         "lr_step_epochs": 30,
         "lr_gamma": 0.1,
         "select": "macro_f1",
+        "specificity": 0.95,
         "precision": "fp32",
         "threads": 1,
+        "compile": False,
+        "deterministic": False,
         "max_margin": 0.5,
         "gamma": 1.5,
         "scale": 30.0,
@@ -77,8 +79,12 @@ def test_the_demo_trains_a_known_small_model_from_scratch() -> None:
         ("lr_step_epochs", 0, "a whole number from 1 to 10000"),
         ("lr_gamma", 0.0, "a number above 0, at most 1"),
         ("lr_gamma", 1.1, "a number above 0, at most 1"),
-        ("select", "accuracy", "one of macro_f1, balanced_accuracy, macro_auc"),
-        ("precision", "fp64", "one of fp32, bf16, fp16"),
+        ("select", "accuracy", f"one of {', '.join(SELECTORS)}"),
+        ("specificity", 0.0, "a number above 0, at most 1"),
+        ("specificity", 1.1, "a number above 0, at most 1"),
+        ("compile", "yes", "true or false"),
+        ("deterministic", 1, "true or false"),
+        ("precision", "fp64", "one of fp32, bf16, fp16, auto"),
         ("threads", 0, "a whole number from 1 to 256"),
         ("max_margin", 0.0, "a number above 0, at most 100"),
         ("gamma", -0.5, "a number from 0 to 100"),

@@ -10,6 +10,7 @@ from torch import nn
 import trainer.learner
 from trainer.config import Recipe, TrialConfig
 from trainer.data.batches import augmentation_table
+from trainer.errors import RecipeError
 from trainer.learner import Learner, learning_rate
 from trainer.losses import build_loss
 
@@ -41,7 +42,7 @@ class Recorder(nn.Module):
 def model(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     torch.manual_seed(0)
     recorder = Recorder()
-    monkeypatch.setattr(trainer.learner, "build_model", lambda recipe, num_classes: recorder)
+    monkeypatch.setattr(trainer.learner, "build_model", lambda recipe, num_classes, weights_folder: recorder)
     return recorder
 
 
@@ -78,22 +79,46 @@ class TestLearningRate:
             assert (weight - before).abs().max().item() == pytest.approx(rate, rel=0.6)
 
 
+def test_a_precision_that_is_still_to_be_chosen_is_refused(model: Recorder):
+    with pytest.raises(RecipeError, match="precision: auto is to be replaced"):
+        learner_of(precision="auto")
+
+
 class TestTrainBatch:
     def test_the_losses_are_named(self, model: Recorder):
         assert learner_of().loss_names == ("loss",)
-        assert learner_of(loss="lmf", alpha=1.0, beta=1.0).loss_names == ("loss", "ldam", "focal")
+        assert learner_of(loss="lmf", alpha=1.0, beta=1.0).loss_names == (
+            "loss",
+            "ldam",
+            "focal",
+            "ldam_gradient",
+            "focal_gradient",
+        )
 
-    def test_lmf_returns_the_sum_and_its_halves(self, model: Recorder):
+    def test_lmf_returns_the_sum_its_halves_and_their_gradients_norms(self, model: Recorder):
         learner = learner_of(loss="lmf", alpha=0.5, beta=2.0)
         criterion = build_loss("lmf", COUNTS, alpha=0.5, beta=2.0)
         indices = [0, 4, 5]
         pixels = torch.from_numpy(images()[indices]).permute(0, 3, 1, 2) / 255
-        logits, targets = model(pixels).detach(), torch.from_numpy(LABELS[indices])
+        logits, targets = model(pixels).detach().requires_grad_(), torch.from_numpy(LABELS[indices])
         losses = step(learner, indices)
         assert not losses.requires_grad
-        torch.testing.assert_close(
-            losses, torch.stack([criterion(logits, targets), *criterion.halves(logits, targets)])
-        )
+        halves = criterion.halves(logits, targets)
+        norms = [torch.autograd.grad(half, logits)[0].square().sum().sqrt() for half in halves]
+        torch.testing.assert_close(losses, torch.stack([criterion(logits, targets), *halves, *norms]).detach())
+
+    @pytest.mark.parametrize("loss", ["lmf", "focal"])
+    def test_the_step_is_that_of_the_losss_own_gradient(self, model: Recorder, loss: str):
+        weights = {"alpha": 0.5, "beta": 2.0} if loss == "lmf" else {}
+        learner = learner_of(loss=loss, **weights)
+        criterion = build_loss(loss, COUNTS, **weights)
+        indices = [0, 4, 5]
+        pixels = torch.from_numpy(images()[indices]).permute(0, 3, 1, 2) / 255
+        value = criterion(model(pixels), torch.from_numpy(LABELS[indices]))
+        expected = torch.autograd.grad(value, model.head.weight)[0]
+        step(learner, indices)
+        assert model.head.weight.grad is not None
+        torch.testing.assert_close(model.head.weight.grad, expected)
 
     def test_the_model_is_in_training_mode_and_sees_the_augmented_pixels(self, model: Recorder):
         learner = learner_of()

@@ -201,7 +201,8 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.kernels[func.overloadpacket.__name__] += 1
-        self.devices.add(result.device.type if isinstance(result, Tensor) else type(result).__name__)
+        for one in result if isinstance(result, tuple) else (result,):
+            self.devices.add(one.device.type if isinstance(one, Tensor) else type(one).__name__)
         return result
 
 
@@ -228,6 +229,14 @@ def test_runs_one_log_softmax_a_half(case: str) -> None:
 
 def test_constants_are_no_part_of_a_checkpoint(case: str) -> None:
     assert make(case).state_dict() == {}
+
+
+@pytest.mark.parametrize("target", [-100, -1, len(COUNTS)])
+def test_a_target_that_is_no_class_is_refused_on_a_processor(case: str, target: int) -> None:
+    logits, targets = batch(6)
+    targets[3] = target
+    with pytest.raises(IndexError):
+        make(case)(logits, targets)
 
 
 def same(first: Callable[[Tensor, Tensor], Tensor], second: Callable[[Tensor, Tensor], Tensor]) -> bool:

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from trainer.config import ALIASES, Recipe, demo_recipe
 from trainer.errors import ModelError
-from trainer.models import build_model, input_statistics, resolve_model_name, weights_file_sha256
+from trainer.models import (
+    build_model,
+    build_model_with_report,
+    full_model_name,
+    input_statistics,
+    resolve_model_name,
+)
+from trainer.pretrained import WeightsReport, weights_file_sha256
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,9 +35,13 @@ def lite0_weights(test_data: Path) -> Path:
     return test_data / "weights" / f"{LITE0}.safetensors"
 
 
-def built(num_classes: int = 7, seed: int = 0, **figures: Any) -> nn.Module:
+def built(num_classes: int = 7, seed: int = 0, folder: Path | None = None, **figures: Any) -> nn.Module:
     torch.manual_seed(seed)
-    return build_model(Recipe(**figures), num_classes)
+    return build_model(Recipe(**figures), num_classes, folder)
+
+
+def reported(folder: Path | None = None, **figures: Any) -> WeightsReport | None:
+    return build_model_with_report(Recipe(**figures), 7, folder)[1]
 
 
 def small_weights(seed: int = 5, num_classes: int = 1000) -> dict[str, Tensor]:
@@ -58,6 +69,20 @@ def assert_loaded(model: nn.Module, weights: dict[str, Tensor], head: str) -> No
 def equal_states(first: nn.Module, second: nn.Module) -> bool:
     pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=True)
     return all(name == other and torch.equal(value, twin) for (name, value), (other, twin) in pairs)
+
+
+def set_hub(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Tensor] | Exception) -> list[str]:
+    """Lets the hub give these weights, or fail; gives the list of what it is asked for from now on."""
+    asked: list[str] = []
+
+    def download(model_id: str, *_: Any, **__: Any) -> dict[str, Tensor]:
+        asked.append(model_id)
+        if isinstance(answer, Exception):
+            raise answer
+        return dict(answer)
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", download)
+    return asked
 
 
 def refusal(**figures: Any) -> str:
@@ -171,10 +196,7 @@ def test_real_weights_are_loaded_under_a_new_head(lite0_weights: Path) -> None:
 
 
 def test_the_hub_and_a_file_give_the_same_model(lite0_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*_: Any, **__: Any) -> dict[str, Tensor]:
-        return safetensors.torch.load_file(lite0_weights)
-
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", download)
+    set_hub(monkeypatch, safetensors.torch.load_file(lite0_weights))
     from_hub = built(model=LITE0, weights="hub")
     after_hub = torch.rand(1)
     from_file = built(model=LITE0, weights=str(lite0_weights))
@@ -309,20 +331,111 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("no\nroute"), ConnectionError(), RuntimeError("invalid hash value")])
-def test_a_failed_download_says_both_ways_out(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*_: Any, **__: Any) -> dict[str, Tensor]:
-        raise error
+def test_a_failed_download_says_all_ways_out(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    set_hub(monkeypatch, error)
+    for folder in (None, tmp_path / "weights"):
+        message = refusal(model="test_resnet", weights="hub", folder=folder)
+        assert "run `lmf model fetch test_resnet.r160_in1k` on a machine with a network" in message
+        assert "`--weights FILE`" in message
+        assert "`--weights none`" in message
+        assert (" ".join(str(error).split()) or type(error).__name__) in message
+        assert (f"copy test_resnet.r160_in1k.safetensors into {folder}, or" in message) == (folder is not None)
 
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", download)
-    message = refusal(model="test_resnet", weights="hub")
-    assert "`--weights FILE`" in message
-    assert "`--weights none`" in message
-    assert (" ".join(str(error).split()) or type(error).__name__) in message
 
-
-def test_a_model_without_weights_on_the_hub_says_both_ways_out() -> None:
+def test_a_model_without_weights_on_the_hub_says_both_ways_out(tmp_path: Path) -> None:
     name = next(name for name in timm.list_models("resnet*") if not timm.is_model_pretrained(name))
-    message = refusal(model=name, weights="hub")
+    message = refusal(model=name, weights="hub", folder=tmp_path)
     assert f"no pretrained weights for {name}" in message
     assert "`--weights FILE`" in message
     assert "`--weights none`" in message
+    assert "fetch" not in message
+
+
+def test_names_are_completed_with_the_tag_of_their_weights() -> None:
+    assert full_model_name("efficientnetv2") == "tf_efficientnetv2_s.in1k"
+    assert full_model_name(LITE0) == f"{LITE0}.in1k"
+    assert full_model_name("resnet18.tv_in1k") == "resnet18.tv_in1k"
+    assert full_model_name("efficientnet_b6") == "efficientnet_b6"
+    with pytest.raises(ModelError, match="has no 'resnet5'"):
+        full_model_name("resnet5")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the weights of one model."""
+    safetensors.torch.save_file(small_weights(), tmp_path / "test_resnet.r160_in1k.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_resnet.r160_in1k"])
+def test_a_folder_of_weights_stands_in_for_the_hub(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = set_hub(monkeypatch, small_weights())
+    from_hub = built(model=name, weights="hub")
+    after_hub = torch.rand(1)
+    assert len(asked) == 1
+    from_folder = built(model=name, weights="hub", folder=folder)
+    assert torch.equal(after_hub, torch.rand(1))
+    assert equal_states(from_hub, from_folder)
+    assert len(asked) == 1
+
+
+def test_a_folder_without_the_weights_leaves_it_to_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = timm.create_model("test_efficientnet").state_dict()
+    asked = set_hub(monkeypatch, weights)
+    for place in (folder, folder / "absent"):
+        assert_loaded(built(model="test_efficientnet", weights="hub", folder=place), weights, "classifier")
+    assert asked == ["timm/test_efficientnet.r160_in1k"] * 2
+
+
+def test_a_folder_of_weights_is_for_the_hub_alone(folder: Path, tmp_path: Path) -> None:
+    fresh = built(model="test_resnet", weights="none")
+    assert equal_states(built(model="test_resnet", weights="none", folder=folder), fresh)
+    other = small_weights(seed=6)
+    safetensors.torch.save_file(other, tmp_path / "other.safetensors")
+    path = str(tmp_path / "other.safetensors")
+    assert_loaded(built(model="test_resnet", weights=path, folder=folder), other, "fc")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "of another model"])
+def test_damaged_weights_in_the_folder_are_to_be_fetched_again(
+    damage: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set_hub(monkeypatch, small_weights())
+    path = folder / "test_resnet.r160_in1k.safetensors"
+    whole = path.read_bytes()
+    if damage == "of another model":
+        safetensors.torch.save_file(timm.create_model("test_efficientnet").state_dict(), path)
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    message = refusal(model="test_resnet", weights="hub", folder=folder)
+    assert str(path) in message
+    assert "fetch it again: run `lmf model fetch test_resnet.r160_in1k --force` on a machine with a network" in message
+    assert message.endswith(f"put {path.name} into {folder}")
+    assert asked == []
+
+
+def test_weights_of_the_hub_that_miss_a_tensor_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = small_weights()
+    del weights["bn1.bias"]
+    set_hub(monkeypatch, weights)
+    assert "bn1.bias" in refusal(model="test_resnet", weights="hub")
+
+
+def test_a_report_says_where_weights_come_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_hub(monkeypatch, small_weights())
+    told = f"{len(small_weights()) - 2} tensors taken, head fc (1000 classes) replaced for 7 classes"
+    file = folder / "test_resnet.r160_in1k.safetensors"
+    places = {
+        "timm/test_resnet.r160_in1k of the hub": reported(model="test_resnet"),
+        f"{file.name} in {folder}": reported(folder, model="test_resnet"),
+        file.name: reported(model="test_resnet", weights=str(file)),
+    }
+    for source, report in places.items():
+        assert report is not None
+        assert report.line() == f"weights: {source}: {told}"
+    assert reported(folder, model="test_resnet", weights="none") is None
+
+
+def test_a_report_of_real_weights(lite0_weights: Path) -> None:
+    report = reported(model=LITE0, weights=str(lite0_weights))
+    assert report == WeightsReport(lite0_weights.name, 294, ("classifier",), 1000, 7)

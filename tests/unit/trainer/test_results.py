@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 import torch
 
-from trainer.results import EpochResult, weights_digest
+from trainer.config import SELECTORS
+from trainer.metrics import Scores
+from trainer.results import EPOCH_SCORES, EpochResult, weights_digest
 
 
 def some_state() -> dict[str, torch.Tensor]:
@@ -43,6 +46,12 @@ class TestWeightsDigest:
         assert weights_digest(dict(layer.named_parameters())) == weights_digest(layer.state_dict())
 
 
+def test_epochs_keep_every_score_that_may_choose_and_three_more():
+    assert len(EPOCH_SCORES) == len(set(EPOCH_SCORES)) == len(SELECTORS) + 3
+    assert set(EPOCH_SCORES) == {*SELECTORS, "accuracy", "precision", "recall"}
+    assert set(EPOCH_SCORES) <= {field.name for field in fields(Scores)}
+
+
 class TestEpochResult:
     @pytest.mark.parametrize("halves", [None, {"ldam": 20.0, "focal": 0.25}])
     def test_it_survives_json(self, halves: dict[str, float] | None):
@@ -53,7 +62,7 @@ class TestEpochResult:
             lr=1e-4,
             images_per_second=310.5,
             seconds=2.5,
-            val={"macro_f1": 0.5, "macro_auc": None},
+            val={**dict.fromkeys(EPOCH_SCORES, 0.5), "macro_auc": None, "mcc": -0.25},
             halves=halves,
         )
         assert EpochResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,8 +27,8 @@ from trainer.learner import Learner
 from trainer.losses import build_loss
 from trainer.metrics import Scores, score
 from trainer.models import build_model
-from trainer.results import weights_digest
-from trainer.train import Abandoned, Interrupted, set_up_process, train
+from trainer.results import EpochResult, weights_digest
+from trainer.train import Abandoned, Interrupted, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -206,10 +207,6 @@ class TestRecipe:
         mapped = replace(data, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
         assert_same(Trial(config_of(epochs=1), mapped, tmp_path / "map").go(), expected)
 
-    def test_the_process_computes_with_the_threads_of_the_recipe(self):
-        set_up_process(Recipe(threads=2))
-        assert torch.get_num_threads() == 2
-
 
 class TestResult:
     def test_an_epoch_reports_both_losses_and_the_halves(self, data: Data, tmp_path: Path):
@@ -224,6 +221,60 @@ class TestResult:
             assert epoch.images_per_second > 0
             assert epoch.seconds > 0
         json.dumps([epoch.to_dict() for epoch in result.history], allow_nan=False)
+
+    def test_gradients_of_the_halves_are_means_over_the_images(
+        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        steps = []
+        train_batch = Learner.train_batch
+
+        def noting(learner: Learner, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            losses = train_batch(learner, pixels, targets)
+            steps.append((len(targets), *losses.tolist()))
+            return losses
+
+        monkeypatch.setattr(Learner, "train_batch", noting)
+        (epoch,) = Trial(config_of(epochs=1), data, tmp_path).go().history
+        sizes, _, ldam, focal, ldam_gradient, focal_gradient = zip(*steps, strict=True)
+        expected = {"ldam": ldam, "focal": focal, "ldam_gradient": ldam_gradient, "focal_gradient": focal_gradient}
+        assert epoch.halves == pytest.approx(
+            {name: sum(n * v for n, v in zip(sizes, values, strict=True)) / 21 for name, values in expected.items()}
+        )
+
+    def test_a_class_that_is_never_predicted_is_warned_of_by_name(
+        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        def evaluate(self: Learner, indices: np.ndarray, after_batch: Callable[[], None]) -> tuple[np.ndarray, float]:
+            return np.eye(CLASSES, dtype=np.float32)[np.zeros(len(indices), int)], 1.0
+
+        monkeypatch.setattr(Learner, "evaluate", evaluate)
+        reported: list[EpochResult] = []
+        result = train(
+            config_of(epochs=2),
+            data.images,
+            data.labels,
+            CLASSES,
+            data.split,
+            CPU,
+            checkpoint_path=tmp_path / "c",
+            on_epoch=reported.append,
+            control=lambda: None,
+            class_names=("NV", "MEL", "DF"),
+        )
+        assert [epoch.warnings for epoch in reported] == [(), ("never predicted on validation by epoch 2: MEL, DF",)]
+        assert result.warnings == reported[1].warnings
+
+    def test_what_was_warned_of_and_seen_survives_an_interruption(self, data: Data, tmp_path: Path):
+        config = config_of(alpha=1e4, beta=1e-3)
+        expected = Trial(config, data, tmp_path / "undisturbed").go()
+        assert expected.warnings[0].startswith("the focal half gives less than 1% of the gradient")
+        trial = Trial(config, data, tmp_path / "stopped")
+        with pytest.raises(Interrupted):
+            trial.go(stop_at=CALLS_PER_EPOCH + 2)
+        saved = read_checkpoint(trial.path)
+        assert saved["watch"]["first_loss"] > 0
+        assert saved["watch"]["predicted"]
+        assert trial.go(resume=True).warnings == expected.warnings
 
     def test_the_time_before_an_interruption_counts(self, data: Data, tmp_path: Path):
         trial = Trial(config_of(epochs=2), data, tmp_path)
@@ -309,7 +360,7 @@ class TestResult:
     ):
         built = []
 
-        def build(recipe: Recipe, num_classes: int) -> nn.Module:
+        def build(recipe: Recipe, num_classes: int, weights_folder: Path | None) -> nn.Module:
             built.append(recipe)
             return build_model(replace(recipe, weights="none", weights_sha256=None), num_classes)
 
@@ -323,6 +374,55 @@ class TestResult:
             ("weights.safetensors", "a" * 64),
             ("none", None),
         ]
+
+
+class Small(nn.Module):
+    """A network that compiles within seconds: of each kind of layer that matters, one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=4)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.norm(self.conv(pixels)).relu().mean(dim=(2, 3)))
+        return logits
+
+
+class TestCompiling:
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++) on a processor")
+    def test_a_compiled_model_trains_like_another_and_resumes_bit_for_bit(
+        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(trainer.learner, "build_model", lambda recipe, num_classes, weights_folder: Small())
+        plain = Trial(config_of(epochs=2), data, tmp_path / "plain").go()
+        expected = Trial(config_of(epochs=2, compile=True), data, tmp_path / "compiled").go()
+        assert expected.history[0].train_loss == pytest.approx(plain.history[0].train_loss, rel=1e-3)
+        assert list(expected.best_state) == list(plain.best_state)
+        torch._dynamo.reset()
+        trial = Trial(config_of(epochs=2, compile=True), data, tmp_path / "stopped")
+        with pytest.raises(Interrupted):
+            trial.go(stop_at=3)
+        # Only the larger last batch of the epoch is left: sizes come in another order than before.
+        torch._dynamo.reset()
+        assert_same(trial.go(resume=True), expected)
+
+    def test_only_a_recipe_that_says_so_is_compiled(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        asked: list[dict[str, Any]] = []
+        ran: list[int] = []
+
+        def compile_model(model: nn.Module, **options: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+            asked.append(options)
+            return lambda pixels: ran.append(len(pixels)) or model(pixels)
+
+        monkeypatch.setattr(torch, "compile", compile_model)
+        Trial(config_of(epochs=1), data, tmp_path / "plain").go()
+        assert asked == []
+        Trial(config_of(epochs=1, compile=True), data, tmp_path / "compiled").go()
+        assert asked == [{"dynamic": False}]
+        assert ran == [*BATCH_SIZES, len(data.split.val), len(data.split.test)]
 
 
 class TestPrefetching:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ class TestFailures:
         assert [epoch.epoch for epoch in trial.epochs] == [1]
 
     def test_real_divergence_is_found(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        def build(recipe: Recipe, num_classes: int) -> nn.Module:
+        def build(recipe: Recipe, num_classes: int, weights_folder: Path | None) -> nn.Module:
             model = build_model(recipe, num_classes)
             with torch.no_grad():
                 next(iter(model.parameters())).fill_(float("inf"))
@@ -65,6 +67,32 @@ class TestFailures:
             trial.go()
         assert trial.calls == 1
 
+    def test_a_loss_that_runs_away_ends_the_trial(self, data: Data, tmp_path: Path):
+        trial = Trial(config_of(lr=10.0, epochs=4), data, tmp_path)
+        with pytest.raises(
+            DivergedError, match=r"rose from .* before the first update to .* in epoch \d; .* smaller .* than 10"
+        ) as error:
+            trial.go()
+        assert "\n" not in str(error.value)
+
+    def test_before_a_trial_fails_its_last_epoch_is_reported(
+        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Even where its checkpoint is still being written."""
+        diverged = threading.Event()
+        fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (diverged.wait(30), fsync(descriptor)))
+
+        def act(losses: torch.Tensor) -> torch.Tensor:
+            diverged.set()
+            return losses * float("nan")
+
+        self.fail_at(monkeypatch, len(BATCH_SIZES) + 1, act)
+        trial = Trial(config_of(), data, tmp_path)
+        with pytest.raises(DivergedError):
+            trial.go()
+        assert [epoch.epoch for epoch in trial.epochs] == [1]
+
     def test_predictions_that_are_no_numbers(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(
             Learner,
@@ -77,22 +105,34 @@ class TestFailures:
         assert trial.epochs == []
 
     @pytest.mark.parametrize(
-        "exhaust",
+        ("exhaust", "figure"),
         [
-            lambda losses: torch.empty(1 << 60),
-            lambda losses: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")),
-            lambda losses: (_ for _ in ()).throw(MemoryError()),
+            (lambda losses: torch.empty(1 << 50), "4503599.63 GB more were asked for, "),
+            (
+                lambda losses: (_ for _ in ()).throw(
+                    torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.50 GiB. GPU 0 has")
+                ),
+                "2.68 GB more were asked for, ",
+            ),
+            (lambda losses: (_ for _ in ()).throw(MemoryError()), ""),
         ],
         ids=["processor", "gpu", "python"],
     )
-    def test_running_out_of_memory_says_what_to_try(
-        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exhaust: Callable[[torch.Tensor], Any]
+    def test_running_out_of_memory_gives_the_figures_and_says_what_to_try(
+        self,
+        data: Data,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        exhaust: Callable[[torch.Tensor], Any],
+        figure: str,
     ):
         self.fail_at(monkeypatch, 2, exhaust)
         with pytest.raises(DeviceMemoryError) as error:
             Trial(config_of(), data, tmp_path).go()
-        assert "batches of 5 images of 32 x 32: use a smaller batch" in str(error.value)
-        assert "\n" not in str(error.value)
+        said = str(error.value)
+        assert f"batches of 5 images of 32 x 32 ({figure}" in said
+        assert re.search(r"[\d.]+ GB of [\d.]+ GB were free\): use a smaller batch, .* fewer --workers", said)
+        assert "\n" not in said
 
     def test_other_errors_keep_their_type(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         self.fail_at(monkeypatch, 1, lambda losses: torch.zeros(2, 3) @ torch.zeros(2, 3))

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def dropping_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds the recipe's model with dropout and drop path, which draw from the global random state."""
 
-    def build(recipe: Recipe, num_classes: int) -> nn.Module:
+    def build(recipe: Recipe, num_classes: int, weights_folder: Path | None) -> nn.Module:
         model = timm.create_model(recipe.model, num_classes=num_classes, drop_rate=0.3, drop_path_rate=0.3)
         assert isinstance(model, nn.Module)
         return model
