@@ -20,6 +20,7 @@ from study.launch.local import LocalWorkers, worker_command
 from study.machine import Crew, choose_crew, fit_to_machine
 from study.plan import PlannedStudy, compare_with_stored, plan_study
 from study.progress import ProgressDisplay, count_text, duration_text, progress_bars
+from study.reporting.cautions import cautions
 from study.reporting.leakage import has_leaks, leakage_notice, leakage_sentence
 from study.reporting.statistics import Pruning, summarize
 from study.run_options import RunOptions
@@ -214,6 +215,11 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
             where = artifacts.local_path(kept) or f"{artifacts.location}/{kept}"
             console.print(f"weights:  {where} (safetensors, of trial {trial})", highlight=False, soft_wrap=True)
     console.print(f"database: {show_url(database.url)}", highlight=False, soft_wrap=True)
+    warned = cautions(record)
+    for caution in warned[:5]:
+        console.print(f"warning: {caution.line}", highlight=False, markup=False, soft_wrap=True)
+    if len(warned) > 5:
+        console.print(f"warning: and {len(warned) - 5} more; `lmf status` shows all", highlight=False)
     failed = [point for point in record.points if point.state == "failed"]
     for point in failed[:5]:
         console.print(

@@ -60,6 +60,7 @@ def status_document(database: Database, studies: tuple[str, ...] = ()) -> dict[s
     """
     from storage.queries import read_study, read_workers
     from study.progress import StudyProgress
+    from study.reporting.cautions import cautions
 
     names = choose_studies(database, studies)
     documents = []
@@ -84,6 +85,9 @@ def status_document(database: Database, studies: tuple[str, ...] = ()) -> dict[s
                 "lost_epochs": sum(point.lost_epochs for point in record.points),
                 "best": best,
                 "leakage": [dict(entry) for entry in record.leakage],
+                "warnings": [
+                    {"warning": caution.warning, "trials": list(caution.trials)} for caution in cautions(record)
+                ],
             }
         )
     workers = [
@@ -110,6 +114,7 @@ def _view(database: Database, studies: tuple[str, ...]) -> Any:
 
     from storage.queries import read_study, read_workers
     from study.progress import StudyProgress, study_table, worker_table, workers_to_show
+    from study.reporting.cautions import cautions
 
     names = choose_studies(database, studies)
     if not names:
@@ -122,6 +127,10 @@ def _view(database: Database, studies: tuple[str, ...]) -> Any:
         workers = [worker for worker in workers if worker.study in names]
     if workers:
         parts += [Text(), worker_table(workers)]
+    warned = [f"{record.name} {caution.line}" for record in records for caution in cautions(record)]
+    if warned:
+        parts += [Text(), Text("warnings:")]
+        parts += [Text(line) for line in warned]
     failed = [
         f"{record.name} trial {point.trial_number} ({point.key}): {point.message}"
         for record in records

@@ -250,6 +250,9 @@ def _points(summary: StudySummary) -> str:
     messages = tables.messages(summary)
     if messages:
         content = f"<h4>What went wrong</h4>{table_html(messages)}<h4>All points</h4>{content}"
+    warnings = tables.warnings(summary)
+    if warnings:
+        content = f"<h4>What trainings warned of</h4>{table_html(warnings)}{content}"
     return _section(
         "The table of points",
         "Every training that was planned, by trial, with scores in percent (F1, precision and recall are means over "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from study.reporting.cautions import cautions
 from study.reporting.leakage import leakage_short
 from study.reporting.rows import CLASS_SCORES, PointRow, StudyData, class_rows
 from study.reporting.statistics import StudySummary
@@ -228,6 +229,12 @@ def messages(summary: StudySummary) -> Table | None:
     if not rows:
         return None
     return Table(("trial", "state", "α", "β", "seed", "attempts", "message"), tuple(rows), 2, wide_last=True)
+
+
+def warnings(summary: StudySummary) -> Table | None:
+    """What trainings warned of, a warning a row, None where none did."""
+    rows = [(caution.trials_text, caution.warning) for caution in cautions(summary.study)]
+    return Table(("trials", "warning"), tuple(rows), 2, wide_last=True) if rows else None
 
 
 def recipe(data: StudyData) -> Table:

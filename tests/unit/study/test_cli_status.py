@@ -61,7 +61,7 @@ def test_status_as_json_has_leaks_beside_the_stable_keys(home, leaks, leaking):
     assert [study["leakage"] for study in studies] == [[leaking], [leaking], [leaks("patient")], []]
     assert list(studies[0]) == [
         *("study", "dataset", "model", "points", "waiting", "running", "complete", "failed", "pruned"),
-        *("attempts", "lost_attempts", "lost_epochs", "best", "leakage"),
+        *("attempts", "lost_attempts", "lost_epochs", "best", "leakage", "warnings"),
     ]
 
 
