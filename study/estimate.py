@@ -11,7 +11,7 @@ from storage.errors import NoDatabaseError
 from storage.search_plan import NO_PRUNER
 from study.home import Home
 from study.images import find_images, split_counts
-from study.machine import choose_crew, fit_to_machine
+from study.machine import choose_crew, fit_to_machine, measure_memory
 from study.plan import compare_with_stored, is_planned
 from study.progress import count_text, duration_text
 from study.run_options import RunOptions
@@ -67,11 +67,13 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
     num_classes = len(dataset.class_names)
     spec, trained = _stored(spec, home)
     crew = choose_crew(spec.recipe, num_classes, len(dataset), options)
-    spec = fit_to_machine(spec, crew, num_classes, lambda line: None)
+    spec, cost = fit_to_machine(spec, crew, num_classes, lambda line: None)
     left = (spec.trials or len(points(spec))) - trained
     workers = max(1, min(crew.workers, left))
     recipe = spec.recipe
-    cost = measure(recipe, num_classes, torch.device(crew.devices[0]))[recipe.precision]
+    if cost is None:
+        cost = measure(recipe, num_classes, torch.device(crew.devices[0]))[recipe.precision]
+    memory = crew.memory_bytes or measure_memory(recipe, num_classes, crew.devices[0])[0]
     epoch_seconds = counts["train"] * cost.train_seconds + counts["val"] * cost.evaluation_seconds
     point_seconds = recipe.epochs * epoch_seconds + counts["test"] * cost.evaluation_seconds
     rounds = -(-left // workers)
@@ -84,7 +86,7 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
         cache_bytes=prepared_bytes(len(dataset), recipe.image_size),
         checkpoint_bytes=workers * CHECKPOINT_STATES * cost.state_bytes,
         kept_bytes=kept * cost.state_bytes,
-        memory_bytes=cost.memory_bytes,
+        memory_bytes=memory,
         workers=workers,
         devices=crew.devices,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from study.devices import list_devices
 from study.errors import StudyError
@@ -12,6 +13,9 @@ from study.run_options import RunOptions
 from study.spec import StudySpec
 from trainer.config import AUTO, Recipe
 from trainer.data.cache import prepared_bytes
+
+if TYPE_CHECKING:
+    from trainer.probe import TrainingCost
 
 MOST_CPU_WORKERS = 8
 USABLE_SHARE = 0.9
@@ -27,10 +31,12 @@ class Crew:
     Attributes:
         devices: where they train, in turn.
         workers: how many.
+        memory_bytes: what one of them takes at most, where that had to be measured.
     """
 
     devices: tuple[str, ...]
     workers: int
+    memory_bytes: int | None = None
 
     @property
     def threads(self) -> int:
@@ -58,16 +64,13 @@ def choose_crew(recipe: Recipe, num_classes: int, images: int, options: RunOptio
     if devices == ("cpu",):
         if options.per_gpu is not None:
             raise StudyError("--per-gpu: there is no GPU here; leave it out, or give --workers")
-        workers = options.workers or _cpu_workers(recipe, num_classes)
-    elif options.per_gpu == "auto":
-        workers = len(devices) * _trials_per_gpu(recipe, num_classes, images, devices)
-    else:
-        per_gpu = 1 if options.per_gpu is None else options.per_gpu
-        workers = options.workers or len(devices) * per_gpu
-    return Crew(devices, workers)
+        return Crew(devices, options.workers) if options.workers else _cpu_crew(recipe, num_classes)
+    if options.per_gpu == "auto":
+        return _packed_crew(recipe, num_classes, images, devices)
+    return Crew(devices, options.workers or len(devices) * (options.per_gpu or 1))
 
 
-def fit_to_machine(spec: StudySpec, crew: Crew, num_classes: int, say: Say) -> StudySpec:
+def fit_to_machine(spec: StudySpec, crew: Crew, num_classes: int, say: Say) -> tuple[StudySpec, TrainingCost | None]:
     """Fill in what a new study leaves to the machine: threads, and the precision where it is `auto`.
 
     Args:
@@ -76,12 +79,15 @@ def fit_to_machine(spec: StudySpec, crew: Crew, num_classes: int, say: Say) -> S
         num_classes: classes K.
         say: told in a line which precision was chosen, and why.
 
+    Returns:
+        The study with nothing left open, and what a training costs in its precision where that was measured.
+
     Raises:
         TrainerError: the model cannot be built, or the device has too little memory.
     """
     spec = spec.with_machine_figures(threads=crew.threads)
     if spec.recipe.precision != AUTO:
-        return spec
+        return spec, None
     import torch
 
     from trainer.probe import choose_precision, measure
@@ -91,38 +97,46 @@ def fit_to_machine(spec: StudySpec, crew: Crew, num_classes: int, say: Say) -> S
     batch = spec.recipe.batch_size
     times = ", ".join(f"{name} {1000 * batch * cost.epoch_seconds:.0f} ms" for name, cost in costs.items())
     say(f"precision: {chosen}; a batch takes on {crew.devices[0]} with validation {times}")
-    return replace(spec, recipe=replace(spec.recipe, precision=chosen))
+    return replace(spec, recipe=replace(spec.recipe, precision=chosen)), costs[chosen]
 
 
-def _cpu_workers(recipe: Recipe, num_classes: int) -> int:
-    cores = min(available_cores(), MOST_CPU_WORKERS)
-    if cores == 1:
-        return 1
-    needed, free = _memory(recipe, num_classes, "cpu")
-    return max(1, min(cores, int(USABLE_SHARE * free) // needed))
+def measure_memory(recipe: Recipe, num_classes: int, device: str) -> tuple[int, int]:
+    """Bytes that one training takes on a device at most, and that are free there.
 
+    Args:
+        recipe: what is trained; with the precision `auto`, fp32 is measured, which takes the most.
+        num_classes: classes K.
+        device: `cpu` or `cuda:N`.
 
-def _trials_per_gpu(recipe: Recipe, num_classes: int, images: int, devices: tuple[str, ...]) -> int:
-    """How many trials fit into a GPU side by side, each with the images it keeps there, and find a core each."""
-    from trainer.data.batches import RESIDENT_SHARE
-
-    needed, free = _memory(recipe, num_classes, devices[0])
-    kept = prepared_bytes(images, recipe.image_size)
-    if kept <= RESIDENT_SHARE * free:
-        needed += kept
-    by_cores = available_cores() // len(devices)
-    return max(1, min(by_cores, int(USABLE_SHARE * free) // needed))
-
-
-def _memory(recipe: Recipe, num_classes: int, device: str) -> tuple[int, int]:
-    """Bytes that one training takes on a device at most, and that are free there."""
+    Raises:
+        TrainerError: the model cannot be built, or the device has too little memory.
+    """
     import torch
 
     from trainer.probe import measure
 
-    # Which precision it will be may not be known yet; fp32 takes the most memory.
     precision = "fp32" if recipe.precision == AUTO else recipe.precision
-    threads = available_cores() if device == "cpu" else 1
-    asked = replace(recipe, precision=precision, threads=threads)
-    cost = measure(asked, num_classes, torch.device(device))[precision]
+    asked = replace(recipe, precision=precision, threads=available_cores() if device == "cpu" else 1)
+    cost = measure(asked, num_classes, torch.device(device), rounds=0)[precision]
     return cost.memory_bytes, cost.free_bytes
+
+
+def _cpu_crew(recipe: Recipe, num_classes: int) -> Crew:
+    cores = min(available_cores(), MOST_CPU_WORKERS)
+    if cores == 1:
+        return Crew(("cpu",), 1)
+    needed, free = measure_memory(recipe, num_classes, "cpu")
+    return Crew(("cpu",), max(1, min(cores, int(USABLE_SHARE * free) // needed)), needed)
+
+
+def _packed_crew(recipe: Recipe, num_classes: int, images: int, devices: tuple[str, ...]) -> Crew:
+    """As many trials a GPU as fit side by side, each with the images it keeps there, and find a core each."""
+    from trainer.data.batches import RESIDENT_SHARE
+
+    needed, free = measure_memory(recipe, num_classes, devices[0])
+    kept = prepared_bytes(images, recipe.image_size)
+    if kept <= RESIDENT_SHARE * free:
+        needed += kept
+    by_cores = available_cores() // len(devices)
+    per_gpu = max(1, min(by_cores, int(USABLE_SHARE * free) // needed))
+    return Crew(devices, len(devices) * per_gpu, needed)

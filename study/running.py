@@ -100,7 +100,7 @@ def _plan(
         classes = len(facts.class_names)
         _check_model(spec, classes, home, console)
         crew = choose_crew(spec.recipe, classes, sum(map(sum, facts.counts.values())), options)
-        spec = fit_to_machine(spec, crew, classes, lambda line: console.print(line, highlight=False, soft_wrap=True))
+        spec, _ = fit_to_machine(spec, crew, classes, lambda line: console.print(line, highlight=False, soft_wrap=True))
     mirror = TrialMirror.open(database)
     try:
         planned = plan_study(database, mirror, spec, facts, library_versions())

@@ -32,9 +32,9 @@ EVALUATED_SHARE = 0.15 / 0.70
 CUDA_CONTEXT_BYTES = 600 * 2**20
 """What a process takes of a GPU's memory besides its tensors: its context and the libraries' kernels and workspaces."""
 
-_WARM_UP_ROUNDS = 1
-_MOST_ROUNDS = 12
-_LEAST_ROUNDS = 2
+MOST_ROUNDS = 12
+"""How often steps are timed at most, after one that warms up; slow ones are timed less often."""
+
 _ENOUGH_SECONDS = 6.0
 _ROUND_SECONDS = 0.05
 _GAIN = 1.05
@@ -96,7 +96,9 @@ def choose_precision(costs: dict[str, TrainingCost]) -> str:
     return chosen
 
 
-def measure(recipe: Recipe, num_classes: int, device: torch.device) -> dict[str, TrainingCost]:
+def measure(
+    recipe: Recipe, num_classes: int, device: torch.device, *, rounds: int = MOST_ROUNDS
+) -> dict[str, TrainingCost]:
     """Measure in a process of its own what training with the recipe costs, untrained and on noise.
 
     Args:
@@ -104,6 +106,7 @@ def measure(recipe: Recipe, num_classes: int, device: torch.device) -> dict[str,
             are measured, in turns; one that the model cannot be computed in is left out.
         num_classes: classes K, at least 2.
         device: where to train.
+        rounds: how often to time steps at most, after one that warms up; 0 is enough to know the memory.
 
     Returns:
         The costs by precision. With several of them, memory is that of all together.
@@ -112,7 +115,7 @@ def measure(recipe: Recipe, num_classes: int, device: torch.device) -> dict[str,
         TrainerError: the model cannot be built.
         DeviceMemoryError: the device has too little memory.
     """
-    asked = {"recipe": recipe.to_dict(), "num_classes": num_classes, "device": str(device)}
+    asked = {"recipe": recipe.to_dict(), "num_classes": num_classes, "device": str(device), "rounds": rounds}
     command = [sys.executable, "-m", "trainer.probe"]
     # In a session of its own it is not ended by a Ctrl-C that asks this process to stop in good order.
     done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, start_new_session=True)
@@ -131,7 +134,7 @@ def measure(recipe: Recipe, num_classes: int, device: torch.device) -> dict[str,
     return {name: TrainingCost(**cost) for name, cost in answer.items()}
 
 
-def measure_here(recipe: Recipe, num_classes: int, device: torch.device) -> dict[str, TrainingCost]:
+def measure_here(recipe: Recipe, num_classes: int, device: torch.device, rounds: int) -> dict[str, TrainingCost]:
     """Measure in this process, whose threads and kernels it sets; `measure` says the rest."""
     set_up_process(recipe, device)
     free = _free_memory(device)
@@ -145,10 +148,10 @@ def measure_here(recipe: Recipe, num_classes: int, device: torch.device) -> dict
                 if name == names[0] or _NOT_IMPLEMENTED not in str(error):
                     raise
         until = time.perf_counter() + _ENOUGH_SECONDS * len(timings)
-        for number in range(_MOST_ROUNDS):
+        for _ in range(rounds):
             for timing in timings.values():
                 timing.round()
-            if number + 1 >= _LEAST_ROUNDS and time.perf_counter() > until:
+            if time.perf_counter() > until:
                 break
     peak = _peak_memory(device)
     return {name: timing.cost(peak, free) for name, timing in timings.items()}
@@ -166,13 +169,9 @@ class _Timing:
         config = TrialConfig(recipe=recipe, loss="lmf", alpha=1.0, beta=1.0, seed=0)
         self._learner = Learner(config, np.bincount(labels).tolist(), images, labels, device, pretrained=False)
         self._indices = np.arange(self._size)
-        self._train_seconds: list[float] = []
-        self._evaluation_seconds: list[float] = []
         self._steps = 1
-        for _ in range(_WARM_UP_ROUNDS):
-            seconds = self._train()
-            self._evaluate()
-        self._steps = max(1, round(_ROUND_SECONDS / seconds))
+        self._train_seconds, self._evaluation_seconds = [self._train()], [self._evaluate()]
+        self._steps = max(1, round(_ROUND_SECONDS / self._train_seconds[0]))
 
     def round(self) -> None:
         self._train_seconds.append(self._train())
@@ -234,7 +233,8 @@ def _main() -> None:
     """Answer one question of `measure`: JSON from stdin to stdout."""
     asked = json.load(sys.stdin)
     try:
-        found = measure_here(Recipe.from_dict(asked["recipe"]), asked["num_classes"], torch.device(asked["device"]))
+        recipe, device = Recipe.from_dict(asked["recipe"]), torch.device(asked["device"])
+        found = measure_here(recipe, asked["num_classes"], device, asked["rounds"])
     except TrainerError as error:
         print(json.dumps({"error": str(error), "kind": type(error).__name__}))
         return

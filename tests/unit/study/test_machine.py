@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """What is measured; one training takes 3 GiB of 42 GiB, bf16 is twice as fast as fp32."""
     recipes: list[Recipe] = []
 
-    def measure(recipe: Recipe, num_classes: int, device: Any) -> dict[str, TrainingCost]:
+    def measure(recipe: Recipe, num_classes: int, device: Any, *, rounds: int = 1) -> dict[str, TrainingCost]:
         recipes.append(recipe)
         names = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
         seconds = {"fp32": 0.02, "bf16": 0.01}
@@ -54,13 +54,13 @@ class TestCrew:
         self, monkeypatch: pytest.MonkeyPatch, asked: list[Recipe], count: int, workers: int
     ):
         cores(monkeypatch, count)
-        assert crew(device="cpu") == Crew(("cpu",), workers)
+        assert crew(device="cpu") == Crew(("cpu",), workers, None if count == 1 else 3 * GIB)
 
     def test_as_long_as_there_is_memory_for_what_one_takes(self, monkeypatch: pytest.MonkeyPatch, asked: list[Recipe]):
         cores(monkeypatch, 8)
-        monkeypatch.setattr(study.machine, "_memory", lambda *_: (7 * GIB, 24 * GIB))
+        monkeypatch.setattr(study.machine, "measure_memory", lambda *_: (7 * GIB, 24 * GIB))
         assert crew(device="cpu").workers == 3
-        monkeypatch.setattr(study.machine, "_memory", lambda *_: (70 * GIB, 24 * GIB))
+        monkeypatch.setattr(study.machine, "measure_memory", lambda *_: (70 * GIB, 24 * GIB))
         assert crew(device="cpu").workers == 1
 
     @pytest.mark.parametrize("options", [{"workers": 3, "device": "cpu"}, {"workers": 5, "device": "cuda"}])
@@ -125,13 +125,17 @@ class TestFit:
     ):
         cores(monkeypatch, 6)
         said: list[str] = []
-        spec = fit_to_machine(self.spec(precision="auto"), Crew(("cpu",), 2), 3, said.append)
+        spec, cost = fit_to_machine(self.spec(precision="auto"), Crew(("cpu",), 2), 3, said.append)
         assert (spec.recipe.precision, spec.recipe.threads) == ("bf16", 3)
+        assert cost is not None
+        assert cost.train_seconds == 0.01
         assert [(recipe.precision, recipe.threads) for recipe in asked] == [("auto", 3)]
         assert said == ["precision: bf16; a batch takes on cpu with validation fp32 640 ms, bf16 320 ms"]
 
     def test_a_precision_that_was_asked_for_is_not_measured(self, monkeypatch: pytest.MonkeyPatch, asked: list[Recipe]):
         said: list[str] = []
-        spec = fit_to_machine(self.spec(frozenset(), precision="fp16", threads=5), Crew(("cpu",), 1), 3, said.append)
+        spec, cost = fit_to_machine(
+            self.spec(frozenset(), precision="fp16", threads=5), Crew(("cpu",), 1), 3, said.append
+        )
         assert (spec.recipe.precision, spec.recipe.threads) == ("fp16", 5)
-        assert (asked, said) == ([], [])
+        assert (asked, said, cost) == ([], [], None)

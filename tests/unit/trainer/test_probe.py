@@ -19,12 +19,9 @@ from trainer.errors import DeviceMemoryError, ModelError, TrainerError
 from trainer.learner import Learner
 from trainer.probe import TrainingCost, choose_precision, measure, measure_here, native_precisions
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Recipe(model="test_efficientnet", weights="none", image_size=32, batch_size=4)
-
-
-@pytest.fixture(autouse=True)
-def few_rounds(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    monkeypatch.setattr(trainer.probe, "_MOST_ROUNDS", 3)
 
 
 def cost(train_seconds: float, evaluation_seconds: float = 0.0) -> TrainingCost:
@@ -90,7 +87,7 @@ class TestNativePrecisions:
 class TestMeasuring:
     def test_auto_measures_what_the_device_can_do(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(trainer.probe, "native_precisions", lambda device: ("fp32", "bf16"))
-        found = measure_here(replace(RECIPE, precision="auto"), 3, CPU)
+        found = measure_here(replace(RECIPE, precision="auto"), 3, CPU, 2)
         assert list(found) == ["fp32", "bf16"]
         for one in found.values():
             assert one.train_seconds > one.evaluation_seconds > 0
@@ -106,7 +103,7 @@ class TestMeasuring:
             return train_batch(self, pixels, targets)
 
         monkeypatch.setattr(Learner, "train_batch", partial)
-        assert list(measure_here(replace(RECIPE, precision="auto"), 3, CPU)) == ["fp32"]
+        assert list(measure_here(replace(RECIPE, precision="auto"), 3, CPU, 2)) == ["fp32"]
 
     def test_it_is_done_in_another_process_with_its_threads(self):
         threads = torch.get_num_threads()
@@ -116,7 +113,9 @@ class TestMeasuring:
 
     def test_more_images_a_batch_take_more_memory(self):
         few, many = (
-            measure(replace(RECIPE, model="test_resnet", image_size=128, batch_size=size), 3, CPU)["fp32"].memory_bytes
+            measure(replace(RECIPE, model="test_resnet", image_size=128, batch_size=size), 3, CPU, rounds=0)[
+                "fp32"
+            ].memory_bytes
             for size in (2, 512)
         )
         assert many > few + 50e6
@@ -150,7 +149,7 @@ class TestMeasuring:
         assert "\n" not in str(caught.value)
 
     def test_its_process_answers_in_one_document(self):
-        asked = {"recipe": RECIPE.to_dict(), "num_classes": 3, "device": "cpu"}
+        asked = {"recipe": RECIPE.to_dict(), "num_classes": 3, "device": "cpu", "rounds": 0}
         done = subprocess.run(
             [sys.executable, "-m", "trainer.probe"],
             input=json.dumps(asked),
