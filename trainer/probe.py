@@ -29,6 +29,10 @@ from trainer.process import set_up_process, translated_failures
 EVALUATED_SHARE = 0.15 / 0.70
 """Images that are only predicted in an epoch, for each image that is trained on."""
 
+HOST_COPIES = 4
+"""Copies of the weights' size that a training on a processor holds besides: its best epoch's, and what a checkpoint is
+written from (weights and Adam's two moments)."""
+
 CUDA_CONTEXT_BYTES = 600 * 2**20
 """What a process takes of a GPU's memory besides its tensors: its context and the libraries' kernels and workspaces."""
 
@@ -178,11 +182,13 @@ class _Timing:
         self._evaluation_seconds.append(self._evaluate())
 
     def cost(self, memory_bytes: int, free_bytes: int) -> TrainingCost:
+        state_bytes = sum(value.nbytes for value in self._learner.model_state().values())
+        copies = 0 if self._device.type == "cuda" else HOST_COPIES
         return TrainingCost(
             train_seconds=min(self._train_seconds) / self._size,
             evaluation_seconds=min(self._evaluation_seconds) / self._size,
-            state_bytes=sum(value.nbytes for value in self._learner.model_state().values()),
-            memory_bytes=memory_bytes,
+            state_bytes=state_bytes,
+            memory_bytes=memory_bytes + copies * state_bytes,
             free_bytes=free_bytes,
         )
 

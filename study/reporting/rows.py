@@ -186,6 +186,8 @@ class EpochRow:
         val: validation scores by name, those of `SCORES`.
         ldam: mean unweighted LDAM half of the training loss; None for other losses than LMF.
         focal: mean unweighted focal half of the training loss; None for other losses than LMF.
+        ldam_gradient: mean norm of the unweighted LDAM half's gradient at a batch's logits, or None.
+        focal_gradient: the same of the focal half.
     """
 
     point: PointRow
@@ -198,6 +200,8 @@ class EpochRow:
     val: Mapping[str, float | None]
     ldam: float | None
     focal: float | None
+    ldam_gradient: float | None = None
+    focal_gradient: float | None = None
 
 
 @dataclass(frozen=True)
@@ -357,4 +361,6 @@ def _epoch_row(point: PointRow, record: EpochRecord) -> EpochRow:
         val={name: finite(record.val.get(name)) for name in SCORES},
         ldam=finite(halves.get("ldam")),
         focal=finite(halves.get("focal")),
+        ldam_gradient=finite(halves.get("ldam_gradient")),
+        focal_gradient=finite(halves.get("focal_gradient")),
     )

@@ -70,6 +70,8 @@ _EPOCH_COLUMNS = (
     *(f"val_{name}" for name in SCORES),
     "ldam",
     "focal",
+    "ldam_gradient",
+    "focal_gradient",
     *_LEAKAGE_COLUMNS,
 )
 _CLASS_COLUMNS = (
@@ -153,7 +155,7 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
                     *(name, row.trial, row.point, row.alpha, row.beta, row.seed, epoch.epoch),
                     *(epoch.train_loss, epoch.val_loss, epoch.lr, epoch.images_per_second, epoch.seconds),
                     *(epoch.val[score] for score in SCORES),
-                    *(epoch.ldam, epoch.focal, *leaks),
+                    *(epoch.ldam, epoch.focal, epoch.ldam_gradient, epoch.focal_gradient, *leaks),
                 ]
             )
     return {

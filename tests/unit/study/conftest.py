@@ -111,7 +111,12 @@ class Records:
             images_per_second=200.0,
             seconds=10.0,
             val={name: self.scores()[name] for name in SCORES} | {"macro_f1": macro_f1, "macro_auc": None},
-            halves={"ldam": 3.5 / number, "focal": 0.05 / number},
+            halves={
+                "ldam": 3.5 / number,
+                "focal": 0.05 / number,
+                "ldam_gradient": 0.7 / number,
+                "focal_gradient": 0.01 / number,
+            },
         )
         return replace(record, **others)
 

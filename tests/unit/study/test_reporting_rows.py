@@ -93,6 +93,7 @@ def test_epochs_follow_their_points_and_are_in_order(records):
 
     assert [(row.point.trial, row.epoch) for row in epochs] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert (epochs[1].train_loss, epochs[1].val_loss, epochs[1].ldam, epochs[1].focal) == (2.0, 2.5, 1.75, 0.025)
+    assert (epochs[1].ldam_gradient, epochs[1].focal_gradient) == (0.35, 0.005)
     assert list(epochs[0].val) == list(SCORES)
     assert epochs[0].val["macro_auc"] is None
 
@@ -102,6 +103,7 @@ def test_epochs_of_another_loss_have_no_halves_and_an_infinite_loss_is_missing(r
     record = records.epoch(point, 1, halves=None, val_loss=math.inf)
     (row,) = epoch_rows(point_rows(records.study([point])), [record])
     assert (row.ldam, row.focal, row.val_loss) == (None, None, None)
+    assert (row.ldam_gradient, row.focal_gradient) == (None, None)
 
 
 def test_classes_are_counted_from_the_confusion_matrix(records):
