@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import optuna
 import pytest
 from lmf_testing.searching import ask_at_once
@@ -78,6 +80,33 @@ class TestBudget:
         assert len({point.key for point in points}) == len(points) == 20
         assert sorted(point.trial_number for point in points) == list(range(20))
         assert len(lab.trials(study_id)) == 20
+
+    def test_only_one_chooses_at_a_time_and_the_other_counts_again(self, lab, monkeypatch):
+        study_id = lab.plan_search(trials=1)
+        choosing, both = [], threading.Event()
+
+        def slowly(*_):
+            """Choose another pair than anybody else, after giving others the time to come here too."""
+            choosing.append(None)
+            if len(choosing) > 1:
+                both.set()
+            both.wait(2)
+            return 1.0, 0.5 + len(choosing) / 10
+
+        monkeypatch.setattr(searching, "suggest", slowly)
+        answers = []
+
+        def ask(database, mirror):
+            answers.append(Search.open(database, mirror, study_id).plan_next())
+
+        askers = [(lab.another(), lab.another_mirror()) for _ in range(2)]
+        threads = [threading.Thread(target=ask, args=asker) for asker in askers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [False, True]
+        assert len(choosing) == len(lab.study().points) == 1
 
     def test_a_planner_that_dies_anywhere_costs_no_point_and_no_trial(self, lab, cut_at, power_cut):
         number = 0
