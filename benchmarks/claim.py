@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from optuna.trial import TrialState
 
 from storage.database import Database
-from storage.ledger import EpochFigures, Ledger
+from storage.lease import EpochFigures
+from storage.ledger import Ledger
 from storage.outcomes import Outcomes
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
 from storage.trials import TrialMirror

@@ -23,7 +23,8 @@ from typing import Literal
 
 from storage.artifacts import Artifacts
 from storage.database import Database
-from storage.ledger import EpochFigures, Lease, Ledger
+from storage.lease import EpochFigures, Lease
+from storage.ledger import Ledger
 from storage.pruning import TrialPruner
 from storage.queries import find_spec, read_parts, read_study
 from storage.search_plan import NO_PRUNER, PRUNERS

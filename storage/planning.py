@@ -283,6 +283,8 @@ def trial_key(key: str, generation: int) -> str:
 
 
 def _update_settings(database: Database, study_id: int, points: Sequence[NewPoint]) -> None:
+    if not points:
+        return
     with database.begin() as connection:
         rows = connection.execute(sa.select(PointRow.key, PointRow.settings).where(PointRow.study_id == study_id))
         stored = {row.key: row.settings for row in rows}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PercentilePruner
 
 from storage.search_plan import NO_PRUNER, SearchPlan
 from storage.trials import TrialMirror, optuna_errors
@@ -85,11 +85,9 @@ def make_pruner(name: str, epochs: int) -> BasePruner:
     """Optuna's pruner of a name.
 
     Args:
-        name: one of `storage.search_plan.PRUNERS`.
+        name: one of `storage.search_plan.PRUNERS`, but for `NO_PRUNER`.
         epochs: epochs of a training that is not pruned.
     """
-    if name == NO_PRUNER:
-        return NopPruner()
     if name == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION_FACTOR)
     # Epochs count from 1, and a pruner may act at the step that it calls the end of the warm-up.

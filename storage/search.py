@@ -22,7 +22,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from storage.database import Database
 from storage.errors import StorageError
 from storage.planning import NewPoint, give_trials, plan_points
-from storage.pruning import make_pruner
 from storage.schema import PointRow, StudyRow
 from storage.search_plan import SearchPlan, kept_value, point_key
 from storage.trials import PARAMETER_RANGE, TrialMirror, optuna_errors
@@ -119,7 +118,7 @@ class Search:
         for repeat in count():
             kind = plan.kind if repeat < MOST_REPEATS else "random"
             sampler = make_sampler(kind, plan.seed, len(keys), repeat)
-            alpha, beta = suggest(sampler, self.study.study_name, plan, history)
+            alpha, beta = suggest(sampler, history)
             key = point_key(SEARCHED_LOSS, alpha, beta, plan.seed)
             if key not in keys:
                 return NewPoint(key, alpha, beta, SEARCHED_LOSS, plan.seed, ())
@@ -143,20 +142,14 @@ def make_sampler(kind: str, seed: int, points: int, repeat: int = 0) -> BaseSamp
     return RandomSampler(seed=state)
 
 
-def suggest(
-    sampler: BaseSampler, study_name: str, plan: SearchPlan, history: Sequence[FrozenTrial]
-) -> tuple[float, float]:
+def suggest(sampler: BaseSampler, history: Sequence[FrozenTrial]) -> tuple[float, float]:
     """Let a sampler choose alpha and beta, each within `PARAMETER_RANGE`, as precise as a key shows them.
 
     Args:
         sampler: chooses.
-        study_name: name of the study; Hyperband sorts trials into brackets by it.
-        plan: the study's search.
         history: all trials of the study by number, those that wait as RUNNING, so that what is under way counts.
     """
-    study = optuna.create_study(
-        direction="maximize", study_name=study_name, sampler=sampler, pruner=make_pruner(plan.pruner, plan.epochs)
-    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
     study.add_trials(history)
     distributions = {name: FloatDistribution(*PARAMETER_RANGE) for name in ("alpha", "beta")}
     chosen = study.ask(dict(distributions)).params

@@ -26,7 +26,8 @@ from storage.artifacts import Artifacts
 from storage.errors import LeaseLostError, StorageError
 from storage.faults import reach
 from storage.file_names import checkpoint_id, describe_file, file_id
-from storage.ledger import EpochFigures, Lease, Ledger
+from storage.lease import EpochFigures, Lease
+from storage.ledger import Ledger
 from storage.outcomes import Outcomes
 from storage.pruning import TrialPruner
 from storage.schema import COMPLETE, PRUNED

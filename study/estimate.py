@@ -37,6 +37,7 @@ class Estimate:
         memory_bytes: memory of one worker, of the GPU where there is one.
         workers: worker processes.
         devices: where they train.
+        is_pruned: whether trainings may end early.
     """
 
     points: int
@@ -49,6 +50,7 @@ class Estimate:
     memory_bytes: int
     workers: int
     devices: tuple[str, ...]
+    is_pruned: bool
 
 
 def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
@@ -73,7 +75,9 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
     recipe = spec.recipe
     if cost is None:
         cost = measure(recipe, num_classes, torch.device(crew.devices[0]))[recipe.precision]
-    memory = crew.memory_bytes or measure_memory(recipe, num_classes, crew.devices[0])[0]
+        memory = cost.memory_bytes
+    else:
+        memory = crew.memory_bytes or measure_memory(recipe, num_classes, crew.devices[0])[0]
     epoch_seconds = counts["train"] * cost.train_seconds + counts["val"] * cost.evaluation_seconds
     point_seconds = recipe.epochs * epoch_seconds + counts["test"] * cost.evaluation_seconds
     rounds = -(-left // workers)
@@ -89,6 +93,7 @@ def estimate(spec: StudySpec, options: RunOptions, home: Home) -> Estimate:
         memory_bytes=memory,
         workers=workers,
         devices=crew.devices,
+        is_pruned=spec.pruner != NO_PRUNER,
     )
 
 
@@ -102,7 +107,7 @@ def print_estimate(spec: StudySpec, options: RunOptions, home: Home, console: Co
     found = estimate(spec, options, home)
     done = f" ({found.trained} more are trained already)" if found.trained else ""
     where = ", ".join(found.devices)
-    fewer = "" if spec.pruner == NO_PRUNER else ", fewer where it is pruned"
+    fewer = ", fewer where it is pruned" if found.is_pruned else ""
     lines = (
         f"study {spec.name}: dry run, nothing is trained or written",
         f"points:  {found.points}{done}",

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from storage.errors import LeaseLostError, StorageError, StorageUnavailableError
-from storage.ledger import Lease, Ledger
+from storage.lease import Lease
+from storage.ledger import Ledger
 from storage.workers import TRAINING, Workers
 
 Result = TypeVar("Result")

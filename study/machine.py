@@ -73,6 +73,8 @@ def choose_crew(recipe: Recipe, num_classes: int, images: int, options: RunOptio
 def fit_to_machine(spec: StudySpec, crew: Crew, num_classes: int, say: Say) -> tuple[StudySpec, TrainingCost | None]:
     """Fill in what a new study leaves to the machine: threads, and the precision where it is `auto`.
 
+    A step of a recipe that not every model or machine can do, compiled or deterministic, is tried here in any case.
+
     Args:
         spec: a study that is not stored yet.
         crew: who will train it.
@@ -86,13 +88,16 @@ def fit_to_machine(spec: StudySpec, crew: Crew, num_classes: int, say: Say) -> t
         TrainerError: the model cannot be built, or the device has too little memory.
     """
     spec = spec.with_machine_figures(threads=crew.threads)
-    if spec.recipe.precision != AUTO:
-        return spec, None
     import torch
 
     from trainer.probe import choose_precision, measure
 
-    costs = measure(spec.recipe, num_classes, torch.device(crew.devices[0]))
+    device = torch.device(crew.devices[0])
+    if spec.recipe.precision != AUTO:
+        if crew.memory_bytes is None and (spec.recipe.compile or spec.recipe.deterministic):
+            measure(spec.recipe, num_classes, device, rounds=0)
+        return spec, None
+    costs = measure(spec.recipe, num_classes, device)
     chosen = choose_precision(costs)
     batch = spec.recipe.batch_size
     times = ", ".join(f"{name} {1000 * batch * cost.epoch_seconds:.0f} ms" for name, cost in costs.items())

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from storage.ledger import EpochFigures, Lease
+from storage.lease import EpochFigures, Lease
 from storage.queries import StudyRecord
 from study.attempt import LeaseGone, Progress, Scored, Stopped
 from study.home import Home

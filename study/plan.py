@@ -14,6 +14,7 @@ from study.errors import StudyError
 from study.extension import Comparison, compare
 from study.images import data_differences
 from study.spec import StudySpec, points
+from trainer.config import AUTO
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def plan_study(
     """
     with database.lock("plan"):
         comparison = compare_with_stored(database, asked, facts)
+        if comparison is None and asked.recipe.precision == AUTO:
+            raise StudyError(f"study {asked.name} was deleted while this run prepared to continue it; start it again")
         spec = asked if comparison is None else comparison.merged
         kept = find_spec(database, asked.name) or {"versions": dict(versions)}
         document = {**spec.to_dict(), "versions": kept["versions"]}

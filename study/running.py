@@ -74,7 +74,7 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
             if read_study(database, planned.spec.name).remaining and not stop.is_set():
                 _free_dead_workers(database, planned.study_id, console)
                 refusals = _train(database, planned, crew, options, home, console, stop)
-            else:
+            elif not stop.is_set():
                 console.print(f"{planned.spec.name}: everything is trained already", highlight=False)
             record = read_study(database, planned.spec.name)
             _conclude(database, record, artifacts, home, console)

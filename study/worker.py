@@ -16,7 +16,8 @@ from typing import TypeVar
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
-from storage.ledger import Lease, Ledger
+from storage.lease import Lease
+from storage.ledger import Ledger
 from storage.pruning import TrialPruner
 from storage.queries import read_parts, read_study
 from storage.search import Search

@@ -43,7 +43,8 @@ class CheckpointWriter:
         """
         assert self._write is None, "the write before has not been waited for"
         self._copy = _copied(changing, self._copy)
-        _finish_copies(changing)
+        for device in _gpus(changing):
+            torch.cuda.current_stream(device).synchronize()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write = self._thread.submit(self._write_and_publish, {**self._copy, **fixed})
@@ -100,11 +101,10 @@ def _copied(value: Any, old: Any) -> Any:
     return value
 
 
-def _finish_copies(value: Any) -> None:
-    """Wait for copies from a GPU, which `_copied` only started."""
+def _gpus(value: Any) -> set[torch.device]:
+    """The GPUs from which `_copied` has only started to copy."""
     if isinstance(value, Tensor):
-        if value.is_cuda:
-            torch.cuda.current_stream(value.device).synchronize()
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            _finish_copies(item)
+        return {value.device} if value.is_cuda else set()
+    if isinstance(value, Mapping | list):
+        return set().union(*map(_gpus, value.values() if isinstance(value, Mapping) else value))
+    return set()

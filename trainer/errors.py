@@ -31,3 +31,12 @@ class DivergedError(TrainerError):
 
 class DeviceMemoryError(TrainerError):
     """The device has too little memory for this model, image size and batch."""
+
+
+_LONGEST_REASON = 300
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line that is not too long; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."

@@ -78,8 +78,11 @@ class Learner:
         self._criterion.to(device, torch.float32)
         self._model = build_model(recipe, len(class_counts), weights_folder)
         self._model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Static shapes: what a batch is computed with must not depend on which sizes came before it.
-        self._forward = torch.compile(self._model, dynamic=False) if recipe.compile else self._model
+        self._forward: Callable[[Tensor], Tensor] = self._model
+        if recipe.compile:
+            # What a batch is computed with must depend neither on which sizes came before it nor on earlier trials.
+            torch.compiler.reset()
+            self._forward = torch.compile(self._model, dynamic=False)
         statistics = input_statistics(self._model) if recipe.normalize else None
         self._batches = Batches(images, labels, device, statistics=statistics)
         self._optimizer = torch.optim.Adam(
@@ -119,13 +122,13 @@ class Learner:
         """
         if not self._model.training:
             self._model.train()
+        self._optimizer.zero_grad()
         with self._autocast():
             outputs = self._forward(pixels)
         logits = outputs.float() if outputs.dtype in _AUTOCAST_TYPES.values() else outputs
-        self._optimizer.zero_grad()
         # Scaled at the logits, where the loss's own gradient is known already, and not at the loss.
         losses, gradient = self._losses_at(logits.detach().requires_grad_(), targets)
-        logits.backward(self._scaler.scale(gradient))
+        logits.backward(self._scaler.scale(gradient))  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return losses

@@ -13,8 +13,8 @@ from timm.models import get_deprecated_models, is_model_pretrained
 from torch import Tensor, nn
 
 from trainer.config import ALIASES, Recipe
-from trainer.errors import ModelError
-from trainer.pretrained import WeightsReport, build_plain, model_settings, one_line, take_from_file, take_from_hub
+from trainer.errors import ModelError, one_line
+from trainer.pretrained import WeightsReport, build_plain, model_settings, take_from_file, take_from_hub
 from trainer.weights_folder import weights_path
 
 _WAYS_OUT = "pass `--weights FILE` for a checkpoint on this machine or `--weights none` to train from scratch"

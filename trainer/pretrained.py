@@ -16,10 +16,9 @@ import torch
 from timm.models import PretrainedCfg, get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, one_line
 
 _NAMES_SHOWN = 3
-_LONGEST_REASON = 300
 _READ_BYTES = 1 << 20
 _FIRST_MARK = 1 << 16
 
@@ -206,12 +205,6 @@ def weights_file_sha256(path: Path | str) -> str:
             f"weights: cannot read {path}: {error.strerror or error}; expected a checkpoint file"
         ) from None
     return digest.hexdigest()
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, in one line that is not too long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."
 
 
 def _heads(settings: PretrainedCfg) -> tuple[str, ...]:

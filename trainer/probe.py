@@ -29,9 +29,9 @@ from trainer.process import set_up_process, translated_failures
 EVALUATED_SHARE = 0.15 / 0.70
 """Images that are only predicted in an epoch, for each image that is trained on."""
 
-HOST_COPIES = 4
-"""Copies of the weights' size that a training on a processor holds besides: its best epoch's, and what a checkpoint is
-written from (weights and Adam's two moments)."""
+HOST_COPIES = 5
+"""Copies of the weights' size that a training on a processor holds besides: its best epoch's, while they are replaced
+twice, and what a checkpoint is written from (weights and Adam's two moments)."""
 
 CUDA_CONTEXT_BYTES = 600 * 2**20
 """What a process takes of a GPU's memory besides its tensors: its context and the libraries' kernels and workspaces."""
@@ -120,7 +120,7 @@ def measure(
         DeviceMemoryError: the device has too little memory.
     """
     asked = {"recipe": recipe.to_dict(), "num_classes": num_classes, "device": str(device), "rounds": rounds}
-    command = [sys.executable, "-m", "trainer.probe"]
+    command = [sys.executable, "-P", "-m", "trainer.probe"]
     # In a session of its own it is not ended by a Ctrl-C that asks this process to stop in good order.
     done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, start_new_session=True)
     if done.returncode == -signal.SIGKILL:
@@ -173,7 +173,8 @@ class _Timing:
         config = TrialConfig(recipe=recipe, loss="lmf", alpha=1.0, beta=1.0, seed=0)
         self._learner = Learner(config, np.bincount(labels).tolist(), images, labels, device, pretrained=False)
         self._indices = np.arange(self._size)
-        self._steps = 1
+        # Adam's moments are there from the second step on.
+        self._steps = 2
         self._train_seconds, self._evaluation_seconds = [self._train()], [self._evaluate()]
         self._steps = max(1, round(_ROUND_SECONDS / self._train_seconds[0]))
 
@@ -221,6 +222,12 @@ def _free_memory(device: torch.device) -> int:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) + CUDA_CONTEXT_BYTES
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What getrusage tells on Linux may be the peak of the process that started this one.
+        return next(
+            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:")
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Iterator
@@ -11,20 +12,23 @@ import psutil
 import torch
 
 from trainer.config import Recipe
-from trainer.errors import DeviceMemoryError, ModelError
+from trainer.errors import DeviceMemoryError, ModelError, one_line
 
+# What glibc's malloc.h calls these two.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_LARGEST_INT = 2**31 - 1
 _MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
 _ALLOCATION = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
-_LONGEST_REASON = 300
 
 
 def set_up_process(recipe: Recipe, device: torch.device) -> None:
     """Prepare this process for training: its threads, and which kernels a GPU may choose from.
 
     For speed, a GPU multiplies float32 with TF32 and cuDNN tries out which kernels are fastest. A deterministic recipe
-    keeps TF32, which repeats itself, but neither tries out kernels nor takes one that adds up in changing order.
+    keeps TF32, which repeats itself, but neither tries out kernels nor takes one that adds up in changing order. A
+    process that trains on the processor keeps the memory that it frees.
 
     Args:
         recipe: its `threads` are used by everything that torch computes on the CPU from now on.
@@ -33,6 +37,8 @@ def set_up_process(recipe: Recipe, device: torch.device) -> None:
     torch.set_num_threads(recipe.threads)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+    else:
+        _keep_freed_memory()
     torch.backends.cudnn.benchmark = not recipe.deterministic
     if recipe.deterministic:
         # cuBLAS reads this when it is first used.
@@ -40,6 +46,21 @@ def set_up_process(recipe: Recipe, device: torch.device) -> None:
     torch.use_deterministic_algorithms(recipe.deterministic)
     # No result depends on memory that nothing was written to; filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc use freed memory again instead of giving it back to the system.
+
+    A step allocates and frees hundreds of large tensors. By default each of them is a mapping of its own, whose pages
+    the system has to clear again, step by step; that costs small networks up to a quarter of their time. Where the C
+    library is another one, nothing is changed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
 
 
 @contextmanager
@@ -66,7 +87,7 @@ def translated_failures(recipe: Recipe, device: torch.device) -> Iterator[None]:
             ) from error
         if recipe.compile and _is_of_compiler(error):
             raise ModelError(
-                f"model: {recipe.model} cannot be compiled here ({_one_line(error)}); leave out --compile, or install "
+                f"model: {recipe.model} cannot be compiled here ({one_line(error)}); leave out --compile, or install "
                 "what torch.compile needs (on a processor a C++ compiler)"
             ) from error
         raise
@@ -75,7 +96,8 @@ def translated_failures(recipe: Recipe, device: torch.device) -> Iterator[None]:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(mark in str(error) for mark in _MEMORY_ERRORS)
+    marks = (*_MEMORY_ERRORS, "out of memory") if _is_of_compiler(error) else _MEMORY_ERRORS
+    return any(mark in str(error) for mark in marks)
 
 
 def _is_of_compiler(error: Exception) -> bool:
@@ -105,8 +127,3 @@ def _out_of_memory_message(recipe: Recipe, device: torch.device, error: Exceptio
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB"
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."

@@ -25,7 +25,7 @@ from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import Recipe, TrialConfig
 from trainer.data.batches import augmentation_table, batch_slices, epoch_order, send
 from trainer.data.splits import Split, class_counts
-from trainer.errors import CheckpointError, DivergedError
+from trainer.errors import CheckpointError, DivergedError, TrainerError
 from trainer.learner import Learner
 from trainer.metrics import score
 from trainer.process import translated_failures
@@ -38,7 +38,8 @@ Control = Callable[[], Literal["stop", "abandon"] | None]
 """Asked after every batch whether to go on (None), to stop with a checkpoint, or to stop at once and write nothing."""
 
 _CHECK_STEPS = 50
-_KEYS = {"config", "data", "learner", "random", "step", "losses", "train_seconds", "history", "best", "watch"}
+_LEARNER_KEYS = {"model", "optimizer", "scaler"}
+_KEYS = {"config", "data", "random", "step", "losses", "train_seconds", "history", "best", "watch", *_LEARNER_KEYS}
 
 
 class Interrupted(Exception):
@@ -109,9 +110,14 @@ def train(
         restored = tuple(trial.history)
         if on_start is not None:
             on_start(restored)
-        while len(trial.history) < config.recipe.epochs:
-            trial.run_epoch()
-        return trial.finish(resumed_from=len(restored))
+        try:
+            while len(trial.history) < config.recipe.epochs:
+                trial.run_epoch()
+            return trial.finish(resumed_from=len(restored))
+        except (RuntimeError, MemoryError, TrainerError):
+            # What failed is a later epoch; the one before it is trained and is to be told of.
+            trial.report(wait=True)
+            raise
 
 
 class _Trial:
@@ -163,7 +169,7 @@ class _Trial:
         )
         self._log = LossLog(len(self._slices), self._learner.loss_names, self._device)
         if saved is not None:
-            self._learner.load_state_dict(saved["learner"])
+            self._learner.load_state_dict({key: saved[key] for key in _LEARNER_KEYS})
             self._step = saved["step"]
             self._log.restore(saved["losses"])
             self._train_seconds = saved["train_seconds"]
@@ -185,6 +191,7 @@ class _Trial:
         started = time.monotonic()
         losses = self._checked_losses()
         self._train_seconds += time.monotonic() - started
+        started = time.monotonic()
         runaway = self._watch.runaway(losses[:, 0])
         if runaway is not None:
             raise self._diverged(runaway)
@@ -214,11 +221,16 @@ class _Trial:
                 "state": learner.model_state(),
                 "probabilities": torch.from_numpy(probabilities),
             }
-        self._report(wait=True)
+        self.report(wait=True)
         self.history.append(result)
         self._step = 0
         self._train_seconds = 0.0
-        self._writer.start({"learner": self._learner.state_dict()}, self._fixed_state())
+        changing, fixed = self._learner.state_dict(), self._fixed_state()
+        if self._best["epoch"] == epoch:
+            # The weights are the best ones, which are copied already; shared like this, they are written once.
+            del changing["model"]
+            fixed["model"] = self._best["state"]
+        self._writer.start(changing, fixed)
         self._unreported = result
 
     def finish(self, resumed_from: int) -> TrialResult:
@@ -228,7 +240,7 @@ class _Trial:
         self._learner.load_model_state(state)
         val_probabilities = self._best["probabilities"].numpy()
         test_probabilities, _ = self._evaluate(self._split.test)
-        self._report(wait=True)
+        self.report(wait=True)
         specificity = self._config.recipe.specificity
         return TrialResult(
             best_epoch=self._best["epoch"],
@@ -255,10 +267,9 @@ class _Trial:
                 self._step = step + 1
                 if self._step % _CHECK_STEPS == 0 and self._log.looks_wrong(self._step):
                     self._checked_losses()
-                now = time.monotonic()
-                self._train_seconds += now - mark
-                mark = now
+                self._train_seconds += time.monotonic() - mark
                 self._obey()
+                mark = time.monotonic()
 
     def _checked_losses(self) -> np.ndarray:
         """Bring the epoch's losses so far to the host, and refuse what is not finite."""
@@ -276,27 +287,28 @@ class _Trial:
         return probabilities, loss
 
     def _diverged(self, what: str, where: str = "") -> DivergedError:
-        self._report(wait=True)
         recipe = self._config.recipe
         remedy = f"try a smaller learning rate than {recipe.lr:g}"
         if recipe.precision != "fp32":
             remedy += f", or fp32 instead of {recipe.precision}"
-        return DivergedError(f"{what} in epoch {len(self.history) + 1}{where}; {remedy}")
+        epochs = len(self.history)
+        when = "in the test" if epochs == recipe.epochs else f"in epoch {epochs + 1}"
+        return DivergedError(f"{what} {when}{where}; {remedy}")
 
     def _obey(self) -> None:
         order = self._control()
         if order == "abandon":
             raise Abandoned
-        self._report(wait=order == "stop")
+        self.report(wait=order == "stop")
         if order == "stop":
-            self._writer.write({"learner": self._learner.state_dict(), **self._fixed_state()})
+            self._writer.write({**self._learner.state_dict(), **self._fixed_state()})
             raise Interrupted
 
-    def _report(self, *, wait: bool) -> None:
+    def report(self, *, wait: bool) -> None:
         """Tell of the last epoch when its checkpoint is written."""
         if self._unreported is not None and (wait or self._writer.is_done()):
-            self._writer.wait()
             result, self._unreported = self._unreported, None
+            self._writer.wait()
             self._on_epoch(result)
 
     def _fixed_state(self) -> dict[str, Any]:

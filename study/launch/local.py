@@ -165,7 +165,8 @@ class LocalWorkers:
 
 def worker_command(study: str, flags: Sequence[str]) -> list[str]:
     """The command line of a worker of a study on this machine."""
-    return [sys.executable, "-m", "study.cli.main", "worker", study, *flags]
+    # Without the current folder on the path, a package of the user's that lies there shadows none of ours.
+    return [sys.executable, "-P", "-m", "study.cli.main", "worker", study, *flags]
 
 
 def last_line(log: Path) -> str:

@@ -43,7 +43,8 @@ def cautions(study: StudyRecord) -> tuple[Caution, ...]:
     """All warnings of a study's trainings, those of most trials first."""
     trials: dict[str, list[int]] = {}
     for point in study.points:
-        for warning in point.warnings:
-            trials.setdefault(warning, []).append(-1 if point.trial_number is None else point.trial_number)
+        if point.trial_number is not None:
+            for warning in point.warnings:
+                trials.setdefault(warning, []).append(point.trial_number)
     found = (Caution(warning, tuple(sorted(numbers))) for warning, numbers in trials.items())
     return tuple(sorted(found, key=lambda caution: (-len(caution.trials), caution.warning)))

@@ -20,7 +20,7 @@ import numpy as np
 
 from trainer.data.dataset import first_few
 from trainer.data.images import BrokenImageError
-from trainer.errors import DataError
+from trainer.errors import DataError, one_line
 
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What damaged files raise when they are read."""
@@ -28,11 +28,6 @@ DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZ
 _WINDOW_BYTES = 16 * 2**20
 _WINDOW_ROWS = 4096
 _CHUNK_BYTES = 2**20
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line, or its kind where it has none."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from storage.artifacts import Artifacts
 from storage.database import Database
-from storage.ledger import EpochFigures, Lease, Ledger
+from storage.lease import EpochFigures, Lease
+from storage.ledger import Ledger
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
 from storage.pruning import TrialPruner
 from storage.queries import find_spec, read_study
@@ -87,6 +88,7 @@ class LightObjective:
                 raise Stopped if order == "stop" else LeaseGone
             note(self.folder / "epochs.txt", f"{lease.key} {epoch}")
             progress.checkpoint_path.write_text(str(epoch))
+            progress.checkpoint_written()
             progress.epoch_done(self._epoch(lease, epoch))
         note(self.folder / "trained.txt", lease.key)
         figures = {"macro_f1": self.score(lease, self.epochs)}

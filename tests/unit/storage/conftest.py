@@ -18,7 +18,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from storage.database import Database
-from storage.ledger import EpochFigures, Lease, Ledger
+from storage.lease import EpochFigures, Lease
+from storage.ledger import Ledger
 from storage.outcomes import Outcomes
 from storage.planning import DatasetFacts, NewPoint, _dataset_id, plan_points, save_study
 from storage.queries import PointRecord, StudyRecord, read_study

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from storage.database import now_seconds
 from storage.errors import LeaseLostError
-from storage.ledger import Lease
+from storage.lease import Lease
 from storage.queries import read_attempts
 from storage.schema import PointRow
 

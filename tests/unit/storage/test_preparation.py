@@ -231,11 +231,14 @@ class TestFromAnOlderVersion:
             after = rows_of(database)
             (dataset,) = after["lmf_datasets"]
             assert (dataset.pop("parts"), dataset.pop("leakage")) == (None, None)
+            (point,) = after["lmf_points"]
+            assert point.pop("warnings") is None
             assert after == before
             study = read_study(database, "skin-small")
             assert (study.leakage, read_parts(database, "skin-small")) == ((), "")
             assert study.counts == {"train": (8, 4), "val": (2, 1), "test": (2, 1)}
             assert study.points[0].scores == {"val": {"macro_f1": 0.5}}
+            assert study.points[0].warnings == ()
 
     def test_it_is_upgraded_by_a_command_that_makes_no_database(self, storage_url):
         with at_revision(storage_url, "0001") as database:
@@ -292,7 +295,9 @@ class TestVersions:
             connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
         with pytest.raises(StorageError) as caught:
             Database.open(storage_url, create=create)
-        assert "its schema 0999 is newer than this lmf knows (0002); use the newer lmf" in str(caught.value)
+        assert f"its schema 0999 is newer than this lmf knows ({SCHEMA_VERSION}); use the newer lmf" in str(
+            caught.value
+        )
         assert "\n" not in str(caught.value)
 
     def test_a_newer_optuna_is_refused(self, prepared_url):

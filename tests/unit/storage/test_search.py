@@ -14,16 +14,11 @@ from storage import search as searching
 from storage.errors import StorageError
 from storage.planning import delete_study, retry_failed
 from storage.search import Search, make_sampler, suggest
-from storage.search_plan import SearchPlan
 
 STUDY = "skin-small"
 KINDS = ("tpe", "gp", "random")
 RANGE = FloatDistribution(0.5, 2.0)
 BEST = (1.6, 0.8)
-
-
-def plan_of(kind, pruner="none"):
-    return SearchPlan(kind, 60, pruner, 3, 23)
 
 
 def score(alpha, beta):
@@ -45,7 +40,7 @@ def run(kind, trials, seed=23):
     """The pairs of a whole search, without a database."""
     history, pairs = [], []
     for number in range(trials):
-        pairs.append(suggest(make_sampler(kind, seed, number), STUDY, plan_of(kind), history))
+        pairs.append(suggest(make_sampler(kind, seed, number), history))
         history.append(trial_of(pairs[-1], score(*pairs[-1])))
     return pairs
 
@@ -221,9 +216,9 @@ class TestChoice:
         search.plan_next()
         seen = []
 
-        def look(sampler, name, plan, history):
+        def look(sampler, history):
             seen.extend((trial.state, trial.params) for trial in history)
-            return suggest(sampler, name, plan, history)
+            return suggest(sampler, history)
 
         monkeypatch.setattr(searching, "suggest", look)
         search.plan_next()
@@ -234,8 +229,8 @@ class TestChoice:
     @pytest.mark.parametrize("kind", ["tpe", "gp"])
     def test_a_running_trial_keeps_the_next_one_from_its_place(self, kind):
         history = [trial_of(pair, score(*pair)) for pair in run("random", 15)]
-        alone = suggest(make_sampler(kind, 23, 15), STUDY, plan_of(kind), history)
-        beside = suggest(make_sampler(kind, 23, 15), STUDY, plan_of(kind), [*history, trial_of(alone)])
+        alone = suggest(make_sampler(kind, 23, 15), history)
+        beside = suggest(make_sampler(kind, 23, 15), [*history, trial_of(alone)])
         assert max(abs(alone[0] - beside[0]), abs(alone[1] - beside[1])) > 0.01
 
     @pytest.mark.parametrize("kind", KINDS)

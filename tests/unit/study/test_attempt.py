@@ -17,7 +17,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.errors import StorageError
-from storage.ledger import Lease
+from storage.lease import Lease
 from storage.queries import read_attempts, read_epochs, read_study
 from storage.workers import ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Progress, Scored, Stopped, trial_attributes, work_on
@@ -117,6 +117,7 @@ def test_a_stopped_point_is_free_at_once_and_resumed(bed: Bed) -> None:
         def __call__(self, lease: Lease, progress: Progress) -> Scored:
             progress.started(())
             progress.checkpoint_path.write_text("1")
+            progress.checkpoint_written()
             progress.epoch_done(self._epoch(lease, 1))
             raise Stopped
 
@@ -186,6 +187,7 @@ def test_checkpoints_travel_through_a_store_that_is_no_folder(bed: Bed) -> None:
         def __call__(self, lease: Lease, progress: Progress) -> Scored:
             progress.started(())
             progress.checkpoint_path.write_text("1")
+            progress.checkpoint_written()
             progress.epoch_done(self._epoch(lease, 1))
             raise StorageError("as if the worker had died here")
 
@@ -197,6 +199,25 @@ def test_checkpoints_travel_through_a_store_that_is_no_folder(bed: Bed) -> None:
     assert (bed.folder / "epochs.txt").read_text() == "p0 2\n"
     assert not any(name.startswith("checkpoint-") for name in store.content)
     assert len(store.content) == 2
+
+
+def test_what_a_training_warns_of_is_kept_with_its_point_and_shown_while_it_runs(bed: Bed) -> None:
+    class Warns(LightObjective):
+        """Warns in each epoch, and looks at what is known after the first; the second comes twice, as after a loss."""
+
+        def __call__(self, lease: Lease, progress: Progress) -> Scored:
+            progress.started(())
+            progress.epoch_done(replace(self._epoch(lease, 1), warnings=("DF is never predicted",)))
+            known.append((read_study(bed.database, STUDY).points[0].warnings, bed.trial(0).user_attrs["warnings"]))
+            second = replace(self._epoch(lease, 2), warnings=("beta hardly matters",))
+            progress.epoch_done(second)
+            progress.epoch_done(second)
+            return Scored(0.5, {"best_epoch": 1, "val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.5}})
+
+    known: list[Any] = []
+    assert work_on(bed.bench, bed.claim(), Warns(bed.folder)) == AttemptEnd.COMPLETE
+    assert known == [(("DF is never predicted",), ["DF is never predicted"])]
+    assert read_study(bed.database, STUDY).points[0].warnings == ("DF is never predicted", "beta hardly matters")
 
 
 def test_scratch_folders_of_dead_processes_are_removed(bed: Bed) -> None:

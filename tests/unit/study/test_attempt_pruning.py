@@ -13,7 +13,7 @@ from lmf_testing.light import STUDY, LightObjective, open_bench, plan_light_sear
 
 from storage.database import Database
 from storage.errors import StorageUnavailableError
-from storage.ledger import EpochFigures, Lease
+from storage.lease import EpochFigures, Lease
 from storage.pruning import TrialPruner
 from storage.queries import PointRecord, read_attempts, read_epochs, read_study
 from storage.search import Search
@@ -116,6 +116,7 @@ def test_what_a_checkpoint_holds_is_judged_before_anything_is_trained(bed: Bed) 
             progress.started(())
             for epoch in (1, 2):
                 progress.checkpoint_path.write_text(str(epoch))
+                progress.checkpoint_written()
                 progress.epoch_done(self._epoch(lease, epoch))
             raise RuntimeError("as if the worker had died here")
 
@@ -134,6 +135,7 @@ def test_an_epoch_that_is_trained_again_is_not_judged_again(bed: Bed, monkeypatc
             progress.started(())
             for epoch in (1, 2, 3):
                 progress.checkpoint_path.write_text(str(epoch))
+                progress.checkpoint_written()
                 progress.epoch_done(self._epoch(lease, epoch))
             progress.checkpoint_path.unlink()
             raise RuntimeError("as if the disk had gone")

@@ -14,7 +14,8 @@ from lmf_testing.light import plan_light
 
 from storage.database import Database
 from storage.errors import LeaseLostError, StorageError, StorageUnavailableError
-from storage.ledger import Lease, Ledger
+from storage.lease import Lease
+from storage.ledger import Ledger
 from storage.workers import ProcessIdentity, Workers
 from study import lease_keeper
 from study.lease_keeper import LeaseKeeper

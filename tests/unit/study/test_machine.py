@@ -132,6 +132,14 @@ class TestFit:
         assert [(recipe.precision, recipe.threads) for recipe in asked] == [("auto", 3)]
         assert said == ["precision: bf16; a batch takes on cpu with validation fp32 640 ms, bf16 320 ms"]
 
+    @pytest.mark.parametrize("figure", ["compile", "deterministic"])
+    def test_a_step_that_not_every_model_can_do_is_tried_once(self, asked: list[Recipe], figure: str):
+        spec = self.spec(frozenset(), **{figure: True})
+        fit_to_machine(spec, Crew(("cpu",), 1), 3, lambda line: None)
+        assert asked == [spec.recipe]
+        fit_to_machine(spec, Crew(("cpu",), 1, 3 * GIB), 3, lambda line: None)
+        assert len(asked) == 1, "it was tried when the memory was measured"
+
     def test_a_precision_that_was_asked_for_is_not_measured(self, monkeypatch: pytest.MonkeyPatch, asked: list[Recipe]):
         said: list[str] = []
         spec, cost = fit_to_machine(

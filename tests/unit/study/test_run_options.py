@@ -18,6 +18,9 @@ def test_defaults_are_sound_and_hide_the_storage() -> None:
     ("values", "problem"),
     [
         ({"workers": 0}, "workers: 0 is less than 1"),
+        ({"per_gpu": 0}, "per_gpu: 0 is less than 1"),
+        ({"per_gpu": 2, "workers": 2}, "per_gpu: cannot go with --workers; give one of them"),
+        ({"per_gpu": "auto", "workers": 2}, "per_gpu: cannot go with --workers; give one of them"),
         ({"device": "gpu"}, "device: 'gpu' is no device; expected auto, cpu, cuda or cuda:N"),
         ({"device": "cuda:x"}, "device: 'cuda:x' is no device; expected auto, cpu, cuda or cuda:N"),
         ({"keep_weights": 0}, "keep_weights: 0 is less than 1; none keeps no weights"),

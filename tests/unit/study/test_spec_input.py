@@ -79,6 +79,27 @@ def test_the_demo_dataset_takes_no_data(here: Path, monkeypatch: pytest.MonkeyPa
     assert build("digits-lt")[0].data is None
 
 
+@pytest.mark.parametrize(
+    ("dataset", "flags", "precision"),
+    [
+        ("ham10000", {"data": "."}, "auto"),
+        ("ham10000", {"data": ".", "precision": "fp16"}, "fp16"),
+        ("digits-lt", {}, "fp32"),
+        ("digits-lt", {"precision": "auto"}, "auto"),
+    ],
+)
+def test_the_precision_is_left_to_the_machine_but_for_the_demos(
+    here: Path, dataset: str, flags: dict[str, Any], precision: str
+) -> None:
+    assert build(dataset, **flags)[0].recipe.precision == precision
+
+
+def test_trials_that_share_a_gpu_are_a_number_or_auto(here: Path) -> None:
+    assert build("ham10000", data=".", per_gpu="3")[1].per_gpu == 3
+    assert build("ham10000", data=".", per_gpu="auto")[1].per_gpu == "auto"
+    assert problems("ham10000", data=".", per_gpu="some") == ["--per-gpu: 'some' is not a whole number or auto"]
+
+
 def test_every_flag_arrives(here: Path) -> None:
     recipe = {
         "model": "resnet18",
@@ -94,8 +115,11 @@ def test_every_flag_arrives(here: Path) -> None:
         "lr_step_epochs": 3,
         "lr_gamma": 0.75,
         "select": "macro_auc",
+        "specificity": 0.75,
         "precision": "bf16",
         "threads": 3,
+        "compile": True,
+        "deterministic": True,
         "max_margin": 0.125,
         "gamma": 2.0,
         "scale": 10.0,
@@ -214,7 +238,7 @@ def test_all_problems_of_flags_are_reported_together() -> None:
         "--model: timm has no 'nothing'",
         "--epochs: value is 0, expected a whole number from 1 to 10000",
         "--lr: 'fast' is not a finite number",
-        "--precision: value is 'fp8', expected one of fp32, bf16, fp16",
+        "--precision: value is 'fp8', expected one of fp32, bf16, fp16, auto",
         "--workers: 0 is less than 1",
         "--keep-weights: 'few' is not a whole number, all or none",
     }

@@ -14,7 +14,8 @@ from lmf_testing.light import STUDY, LightObjective, open_bench, plan_light, pla
 
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
-from storage.ledger import Lease, Ledger
+from storage.lease import Lease
+from storage.ledger import Ledger
 from storage.queries import read_study, read_workers
 from storage.workers import ProcessIdentity, Workers
 from study import worker

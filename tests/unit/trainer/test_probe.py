@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lmf_testing.training import CPU
@@ -105,11 +106,31 @@ class TestMeasuring:
         monkeypatch.setattr(Learner, "train_batch", partial)
         assert list(measure_here(replace(RECIPE, precision="auto"), 3, CPU, 2)) == ["fp32"]
 
-    def test_it_is_done_in_another_process_with_its_threads(self):
+    def test_it_is_done_with_the_recipes_threads(self, monkeypatch: pytest.MonkeyPatch):
+        threads: list[int] = []
+        train_batch = Learner.train_batch
+
+        def counting(self: Learner, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            threads.append(torch.get_num_threads())
+            return train_batch(self, pixels, targets)
+
+        monkeypatch.setattr(Learner, "train_batch", counting)
+        measure_here(replace(RECIPE, threads=2), 3, CPU, 0)
+        assert set(threads) == {2}
+
+    def test_it_is_done_in_another_process_that_this_ones_memory_does_not_count_in(self):
         threads = torch.get_num_threads()
-        (found,) = measure(replace(RECIPE, threads=2), 3, CPU).values()
-        assert found.train_seconds > 0
+        ballast = np.ones(1_500_000_000, np.uint8)
+        (found,) = measure(replace(RECIPE, threads=2), 3, CPU, rounds=0).values()
+        assert ballast[-1] == 1
+        assert found.memory_bytes < 1.4e9
         assert torch.get_num_threads() == threads
+
+    def test_no_round_is_enough_to_know_the_memory(self):
+        """Adam's moments come with the first update: of this network they are some 170 MB."""
+        recipe = replace(RECIPE, model="resnet50", batch_size=2)
+        first, last = (measure(recipe, 3, CPU, rounds=rounds)["fp32"].memory_bytes for rounds in (0, 3))
+        assert last < first + 60e6
 
     def test_more_images_a_batch_take_more_memory(self):
         few, many = (
@@ -167,4 +188,10 @@ class TestGpu:
         recipe = replace(RECIPE, model="resnet18", image_size=64, batch_size=32, precision="auto")
         found = measure(recipe, 3, gpu)
         assert {"fp32", "bf16"} <= set(found)
-        assert found["fp32"].free_bytes > found["fp32"].memory_bytes > 600 * 2**20
+        assert found["fp32"].free_bytes > found["fp32"].memory_bytes
+        few, many, longer = (
+            measure(replace(recipe, precision="fp32", batch_size=size), 3, gpu, rounds=rounds)["fp32"].memory_bytes
+            for size, rounds in ((32, 0), (512, 0), (512, 3))
+        )
+        assert many > few + 200 * 2**20
+        assert longer == pytest.approx(many, rel=0.02)

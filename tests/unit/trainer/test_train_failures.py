@@ -93,6 +93,13 @@ class TestFailures:
             trial.go()
         assert [epoch.epoch for epoch in trial.epochs] == [1]
 
+    def test_nor_is_it_lost_where_memory_runs_out(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        self.fail_at(monkeypatch, len(BATCH_SIZES) + 1, lambda losses: (_ for _ in ()).throw(MemoryError()))
+        trial = Trial(config_of(), data, tmp_path)
+        with pytest.raises(DeviceMemoryError):
+            trial.go()
+        assert [epoch.epoch for epoch in trial.epochs] == [1]
+
     def test_predictions_that_are_no_numbers(self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(
             Learner,

@@ -20,9 +20,9 @@ from PIL import Image
 from trainer.data.dataset import ImageDataset, Labels
 from trainer.data.findings import Finding
 from trainer.data.images import BrokenImageError, Pixels
-from trainer.data.npz import DAMAGE, StreamedRows, announced_array, one_line, open_archive, refuse_array
+from trainer.data.npz import DAMAGE, StreamedRows, announced_array, open_archive, refuse_array
 from trainer.data.source import DatasetSource, Found, Query
-from trainer.errors import DataError
+from trainer.errors import DataError, one_line
 
 SIZES = (28, 64, 128, 224)
 
