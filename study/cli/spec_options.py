@@ -30,7 +30,7 @@ _STUDY_OPTIONS = (
     (
         "--search",
         "|".join(SEARCHES),
-        f"The paper's grid, or a search that chooses each alpha and beta by what came before; default {GRID}.",
+        f"The paper's grid, or a search, which chooses each alpha and beta by itself; default {GRID}.",
     ),
     ("--trials", "N", f"How many points a search has; default {DEFAULT_TRIALS}."),
     ("--pruner", "|".join(PRUNERS), f"How a search ends trainings early that fall behind; default {NO_PRUNER}."),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lmf_testing.checks import check_complete, check_disk, kill_if_allowed
-from lmf_testing.light import EPOCHS, STUDY, light_score, plan_light, start_light_worker, wait
+from lmf_testing.light import EPOCHS, SLOW, STUDY, light_score, plan_light, start_light_worker, wait
 
 from storage.artifacts import Artifacts
 from storage.database import Database
@@ -55,6 +55,9 @@ def test_thirty_random_kills_lose_and_repeat_nothing(storage_url: str, tmp_path:
     database = Database.open(storage_url)
     study_id = plan_light(database, POINTS)
     chance = random.Random(7)
+    # Points are to be left until all kills are done.
+    slow = tmp_path / SLOW
+    slow.touch()
     workers = [start_light_worker(storage_url, tmp_path) for _ in range(WORKERS)]
     kills = 0
     until = time.monotonic() + 400
@@ -62,11 +65,13 @@ def test_thirty_random_kills_lose_and_repeat_nothing(storage_url: str, tmp_path:
         assert time.monotonic() < until, (tmp_path / "workers.log").read_text()[-3000:]
         time.sleep(chance.uniform(0.0, 0.25))
         victim = chance.randrange(WORKERS)
-        # A worker is killed only once it works, and the last points are kept until all kills are done.
+        # A worker is killed only once it works.
         pid = workers[victim].pid
         if kills < KILLS and workers[victim].is_alive() and pid and kill_if_allowed(database, STUDY, pid):
             workers[victim].join()
             kills += 1
+            if kills == KILLS:
+                slow.unlink()
         for number, worker in enumerate(workers):
             if not worker.is_alive() and worker.exitcode != 0:
                 Workers(database).release_dead()

@@ -110,7 +110,7 @@ def test_status_report_export_and_show(home: Path, tmp_path: Path) -> None:
     (study,) = document["studies"]
     assert list(study) == [
         *("study", "dataset", "model", "points", "waiting", "running", "complete", "failed", "pruned"),
-        *("attempts", "lost_attempts", "lost_epochs", "best", "leakage"),
+        *("attempts", "lost_attempts", "lost_epochs", "best", "leakage", "warnings"),
     ]
     assert (study["points"], study["complete"], study["attempts"], study["lost_epochs"]) == (4, 4, 4, 0)
     assert set(study["best"]) == {"alpha", "beta", "val_macro_f1"}

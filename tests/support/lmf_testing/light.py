@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -27,6 +28,8 @@ from study.worker import WorkerOptions, serve, stop_on_signals
 
 STUDY = "light"
 EPOCHS = 2
+SLOW, SLOW_SECONDS = "slow", 0.5
+"""While there is a file of this name in its folder, each epoch takes so long."""
 FACTS = DatasetFacts("light", "f" * 64, "s" * 64, ("a", "b"), {"train": (8, 4), "val": (2, 1), "test": (2, 1)})
 
 
@@ -86,6 +89,8 @@ class LightObjective:
             order = progress.control()
             if order is not None:
                 raise Stopped if order == "stop" else LeaseGone
+            if (self.folder / SLOW).exists():
+                time.sleep(SLOW_SECONDS)
             note(self.folder / "epochs.txt", f"{lease.key} {epoch}")
             progress.checkpoint_path.write_text(str(epoch))
             progress.checkpoint_written()

@@ -58,10 +58,14 @@ class Trial:
         self.epochs: list[EpochResult] = []
         self.on_epoch: Callable[[EpochResult], None] = self.epochs.append
 
-    def go(self, *, stop_at: int | None = None, order: str = "stop", resume: bool = False) -> TrialResult:
+    def go(
+        self, *, stop_at: int | None = None, after: int | None = None, order: str = "stop", resume: bool = False
+    ) -> TrialResult:
+        """Train; the order comes at a call, or at the first one after so many epochs were reported."""
+
         def control() -> Any:
             self.calls += 1
-            return order if self.calls == stop_at else None
+            return order if self.calls == stop_at or len(self.epochs) == after else None
 
         return train(
             self.config,

@@ -95,7 +95,8 @@ def test_all_workers_are_stopped_together(database: Database, tmp_path: Path) ->
 
 
 def test_no_secret_is_in_a_command_line() -> None:
-    assert worker_command("skin", ["--device=cpu"])[1:] == ["-m", "study.cli.main", "worker", "skin", "--device=cpu"]
+    command = worker_command("skin", ["--device=cpu"])
+    assert command[1:] == ["-P", "-m", "study.cli.main", "worker", "skin", "--device=cpu"]
 
 
 def test_the_last_line_of_a_log(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_without_flags_everything_is_the_papers(here: Path) -> None:
         title="ham10000",
         data=here,
         model="efficientnetv2",
-        recipe=Recipe(model="tf_efficientnetv2_s.in1k"),
+        recipe=Recipe(model="tf_efficientnetv2_s.in1k", precision="auto"),
         settings=SETTINGS,
         grid=DEFAULT_GRID,
         seeds=(23,),

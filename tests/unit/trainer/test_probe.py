@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -9,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lmf_testing.training import CPU
@@ -120,9 +120,9 @@ class TestMeasuring:
 
     def test_it_is_done_in_another_process_that_this_ones_memory_does_not_count_in(self):
         threads = torch.get_num_threads()
-        ballast = np.ones(1_500_000_000, np.uint8)
-        (found,) = measure(replace(RECIPE, threads=2), 3, CPU, rounds=0).values()
-        assert ballast[-1] == 1
+        with mmap.mmap(-1, 1_500_000_000) as ballast:
+            ballast[:: mmap.PAGESIZE] = bytes(len(range(0, len(ballast), mmap.PAGESIZE)))
+            (found,) = measure(replace(RECIPE, threads=2), 3, CPU, rounds=0).values()
         assert found.memory_bytes < 1.4e9
         assert torch.get_num_threads() == threads
 

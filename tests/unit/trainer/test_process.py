@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -42,6 +43,19 @@ print(json.dumps([result.weights_sha256, result.val.to_dict(), result.test.to_di
 """
 
 
+KEEPS_MEMORY = """
+import psutil, sys, torch
+from trainer.config import Recipe
+from trainer.process import set_up_process
+if sys.argv[1] == "True":
+    set_up_process(Recipe(), torch.device("cpu"))
+before = psutil.Process().memory_info().rss
+tensors = [torch.ones(25_000_000) for _ in range(4)]
+del tensors
+print(psutil.Process().memory_info().rss - before)
+"""
+
+
 @pytest.fixture(autouse=True)
 def settings() -> Iterator[None]:
     """Puts torch's settings back, which are the whole process's."""
@@ -78,6 +92,17 @@ class TestSetUp:
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         set_up_process(Recipe(), CUDA)
         assert not torch.are_deterministic_algorithms_enabled()
+
+    @pytest.mark.parametrize("is_set_up", [True, False])
+    def test_a_processor_keeps_the_memory_that_it_frees(self, is_set_up: bool):
+        """In a process of its own, since this cannot be taken back."""
+        if not hasattr(ctypes.CDLL(None), "mallopt"):
+            pytest.skip("this machine's C library has no mallopt (glibc has)")
+        done = subprocess.run(
+            [sys.executable, "-c", KEEPS_MEMORY, str(is_set_up)], check=True, stdout=subprocess.PIPE, text=True
+        )
+        kept = int(done.stdout) / 400e6
+        assert kept > 0.9 if is_set_up else kept < 0.1
 
     def test_a_processor_multiplies_float32_as_such(self):
         set_up_process(Recipe(), CPU)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import nn
 
 import trainer.learner
 from trainer.checkpoint import write_checkpoint
+from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import Recipe, TrialConfig
 from trainer.data.splits import Split
 from trainer.errors import CheckpointError
@@ -98,10 +101,31 @@ class TestResuming:
         expected = Trial(config, data, tmp_path / "undisturbed").go()
         trial = Trial(config, data, tmp_path / "lost")
         with pytest.raises(Abandoned):
-            trial.go(stop_at=CALLS_PER_EPOCH + 2, order="abandon")
+            trial.go(after=1, order="abandon")
+        assert trial.calls > CALLS_PER_EPOCH
         result = trial.go(resume=True)
         assert_same(result, expected)
         assert result.resumed_from == 1
+
+    def test_lost_before_an_epoch_is_on_disk_that_epoch_was_not_reported(
+        self, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        config = config_of()
+        expected = Trial(config, data, tmp_path / "undisturbed").go()
+        trial = Trial(config, data, tmp_path / "lost")
+        fsync, abandoned = os.fsync, threading.Event()
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (abandoned.wait(30), fsync(descriptor)))
+        monkeypatch.setattr(
+            CheckpointWriter,
+            "close",
+            lambda writer, close=CheckpointWriter.close: (writer._cancelled.set(), abandoned.set(), close(writer)),
+        )
+        with pytest.raises(Abandoned):
+            trial.go(stop_at=CALLS_PER_EPOCH + 2, order="abandon")
+        monkeypatch.undo()
+        assert trial.epochs == []
+        assert os.listdir(tmp_path / "lost") == []
+        assert_same(trial.go(), expected)
 
 
 class TestRefusedCheckpoints:
