@@ -3,7 +3,7 @@
 All three train the same model on the same images with the same loss for the same epochs, in turns within one run:
 
 - the plain loop: torchvision's ImageFolder behind a DataLoader of one worker, Adam, `.item()` at every step, scores on
-  concatenated predictions, the best state copied; float32; in a process that nothing of ours is set in;
+  concatenated predictions, the best state copied; float32; as a program of its own, in which nothing of ours is set;
 - ours: `trainer.train.train` from the prepared cache, all of it: building the model, checkpoints, scores, the test;
 - the limit: the bare forward, backward and update (channels last, fused Adam) on batches that lie in memory, and bare
   evaluation; nothing else.
@@ -18,14 +18,15 @@ import csv
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from torch import Tensor, nn
@@ -70,7 +71,6 @@ MODELS = (Model("resnet18", 1.25, 2.2), Model("tf_efficientnet_lite0", 1.95, 1.9
 class Material:
     """The images in each form that one of the three reads, and their split."""
 
-    files: Path
     prepared: Prepared
     split: Split
     device: torch.device
@@ -93,7 +93,7 @@ def run() -> bool:
             dataset = open_dataset(f"folder:{folder / 'images'}", None)
             prepared = prepare(dataset, SIZE, folder / "cache", fingerprint=content_fingerprint(dataset))
             split = stratified_split(prepared.labels, len(prepared.class_names), seed=23)
-            material = Material(folder / "images", prepared, split, device, folder)
+            material = Material(prepared, split, device, folder)
             print(
                 f"trial: {len(prepared.labels)} {what} at {SIZE} x {SIZE}, {len(split.train)} to train on, "
                 f"{EPOCHS} epochs, {device} with {threads} threads",
@@ -105,14 +105,13 @@ def run() -> bool:
 
 
 def _compare(model: Model, material: Material, threads: int) -> bool:
-    recipe = Recipe(model=model.name, weights="none", image_size=SIZE, epochs=EPOCHS, precision=AUTO, threads=threads)
+    recipe = replace(_recipe(model.name), precision=AUTO, threads=threads)
     costs = measure(recipe, len(material.prepared.class_names), material.device)
     chosen = choose_precision(costs)
     set_up_process(recipe, material.device)
-    plain = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
     float32, auto = replace(recipe, precision="fp32"), replace(recipe, precision=chosen)
     runs: dict[str, Callable[[], float]] = {
-        "plain loop": lambda: plain.submit(plain_loop, float32, material).result(),
+        "plain loop": lambda: _plain_program(model.name, material),
         "ours fp32": lambda: our_trial(float32, material),
         "limit fp32": lambda: bare_trial(float32, material),
     }
@@ -123,7 +122,6 @@ def _compare(model: Model, material: Material, threads: int) -> bool:
     for _ in range(ROUNDS):
         for name, trial in runs.items():
             times[name].append(trial())
-    plain.shutdown()
     told = ", ".join(f"{name} {statistics.median(values):.1f} s" for name, values in times.items())
     print(f"trial: {model.name}: auto chose {chosen}; median of {ROUNDS}: {told}", flush=True)
     good = True
@@ -141,6 +139,10 @@ def _compare(model: Model, material: Material, threads: int) -> bool:
             flush=True,
         )
     return good
+
+
+def _recipe(model: str) -> Recipe:
+    return Recipe(model=model, weights="none", image_size=SIZE, epochs=EPOCHS)
 
 
 def _ratio(over: list[float], under: list[float]) -> float:
@@ -168,7 +170,7 @@ def our_trial(recipe: Recipe, material: Material) -> float:
 def bare_trial(recipe: Recipe, material: Material) -> float:
     """Seconds of nothing but forward, backward, update and evaluation; what they need is made before the clock runs."""
     parts = _batches_in_memory(recipe, material)
-    model, loss = _model_and_loss(recipe, material)
+    model, loss = _model_and_loss(recipe, material.counts, material.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.precision)
@@ -214,41 +216,50 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def plain_loop(recipe: Recipe, material: Material) -> float:
+def _plain_program(model: str, material: Material) -> float:
+    """Seconds of the plain loop in a process of its own; starting it and loading its libraries is not counted."""
+    command = [sys.executable, "-m", "benchmarks.trial", model, str(material.folder), str(material.device)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=root)
+    return float(done.stdout.splitlines()[-1])
+
+
+def plain_loop(recipe: Recipe, folder: Path, device: torch.device) -> float:
     """Seconds of a training loop as papers publish them."""
     started = time.perf_counter()
-    images = ImageFolder(str(material.files), Compose([Resize((SIZE, SIZE)), ToTensor()]))
-    # ImageFolder orders files as the cache does: by class, then by name.
-    assert images.targets == material.prepared.labels.tolist()
+    images = ImageFolder(str(folder / "images"), Compose([Resize((SIZE, SIZE)), ToTensor()]))
+    # ImageFolder orders files as the cache does, by class and then by name, so this split is that of the others.
+    labels = np.array(images.targets)
+    split = stratified_split(labels, len(images.classes), seed=23)
     loaders = {
         name: DataLoader(
-            Subset(images, getattr(material.split, name).tolist()),
+            Subset(images, getattr(split, name).tolist()),
             recipe.batch_size,
             shuffle=name == "train",
             num_workers=1,
-            pin_memory=material.device.type == "cuda",
+            pin_memory=device.type == "cuda",
         )
         for name in ("train", "val", "test")
     }
-    model, loss = _model_and_loss(recipe, material)
+    model, loss = _model_and_loss(recipe, class_counts(labels, split.train, len(images.classes)), device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     best, best_state = -1.0, copy.deepcopy(model.state_dict())
     for _ in range(recipe.epochs):
         model.train()
         running = 0.0
         for pixels, targets in loaders["train"]:
-            pixels, targets = pixels.to(material.device), targets.to(material.device)
+            pixels, targets = pixels.to(device), targets.to(device)
             optimizer.zero_grad()
             value = loss(model(pixels), targets)
             value.backward()
             optimizer.step()
             running += value.item() * len(targets)
-        score = _plain_scores(model, loaders["val"], material.device)
+        score = _plain_scores(model, loaders["val"], device)
         if score > best:
             best, best_state = score, copy.deepcopy(model.state_dict())
-            torch.save(best_state, material.folder / "best.pt")
+            torch.save(best_state, folder / "best.pt")
     model.load_state_dict(best_state)
-    _plain_scores(model, loaders["test"], material.device)
+    _plain_scores(model, loaders["test"], device)
     return time.perf_counter() - started
 
 
@@ -266,11 +277,10 @@ def _plain_scores(model: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], d
     return float(f1_score(truth, predicted, average="macro", zero_division=0))
 
 
-def _model_and_loss(recipe: Recipe, material: Material) -> tuple[nn.Module, nn.Module]:
+def _model_and_loss(recipe: Recipe, counts: Sequence[int], device: torch.device) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(23)
-    model = build_model(recipe, len(material.counts)).to(material.device)
-    loss = build_loss("lmf", material.counts, alpha=ALPHA, beta=BETA).to(material.device, torch.float32)
-    return model, loss
+    model = build_model(recipe, len(counts)).to(device)
+    return model, build_loss("lmf", counts, alpha=ALPHA, beta=BETA).to(device, torch.float32)
 
 
 def _make_files(folder: Path) -> str:
@@ -286,3 +296,7 @@ def _make_files(folder: Path) -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / "images" / target.name, target)
     return "images of HAM10000"
+
+
+if __name__ == "__main__":
+    print(plain_loop(_recipe(sys.argv[1]), Path(sys.argv[2]), torch.device(sys.argv[3])))
