@@ -98,7 +98,7 @@ def train(
         CheckpointError: a checkpoint cannot be read or written, or is of another trial or other data.
         DivergedError: the loss or a prediction is infinite or not a number, or the loss runs away.
         DeviceMemoryError: the device has too little memory.
-        DataError: `select` is `macro_auc`, and the validation images lack a class.
+        DataError: the score of `select` needs every class, and the validation images lack one.
         TrainerError: whatever building the model or the loss raises.
     """
     names = class_names if class_names is not None else [str(number) for number in range(num_classes)]
