@@ -19,12 +19,16 @@ COMMANDS = {
     "demo": ("study.cli.run", "Run a whole study on embedded data: no GPU, no server, no download."),
     "run": ("study.cli.run", "Plan or continue a study on this machine, train it, report."),
     "worker": ("study.cli.worker", "Take points of planned studies until none is left."),
+    "launch": ("study.cli.launch", "Start many workers: on this machine, by SLURM or on Kubernetes."),
     "status": ("study.cli.status", "Show what runs where, what failed and why, when it will end."),
     "data": ("study.cli.data", "List, show, check and prepare datasets."),
     "model": ("study.cli.model", "Fetch pretrained weights, for machines without a network, and list them."),
     "report": ("study.cli.report", "Write the figures and tables of studies as one HTML file."),
     "export": ("study.cli.export", "Give the best alpha and beta per dataset and model."),
-    "study": ("study.cli.study", "List, show, retry or delete studies."),
+    "study": ("study.cli.study", "List, show, pause, resume, cancel, retry or delete studies."),
+    "dashboard": ("study.cli.dashboard", "Show studies in the browser with optuna-dashboard."),
+    "db": ("study.cli.db", "Run a PostgreSQL server, and upgrade, check, back up or copy a database."),
+    "doctor": ("study.cli.doctor", "Check the installation, the database, the data and the devices."),
 }
 
 
