@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from storage.errors import NoDatabaseError, StorageError, StorageUnavailableErro
 BACKENDS = ("sqlite", "postgresql")
 BUSY_SECONDS = 60.0
 CONNECT_SECONDS = 10
-_LOCK_TIMEOUT = "55P03"
+LOCK_POLL_SECONDS = (0.05, 0.2)
 _READ_ONLY: dict[str, dict[str, Any]] = {
     "sqlite": {"lmf_read_only": True},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -47,28 +48,79 @@ def _now_sqlite(element: now_seconds, compiler: Any, **_: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
+class _AdvisoryLocks(threading.local):
+    """The locks of a thread in PostgreSQL: all of them on one connection beside the pool, open while there are any."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._held = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def take(self, key: int, url: URL) -> bool:
+        """Take a lock if it is free."""
+        if self._connection is None:
+            engine = make_engine(url, poolclass=sa.NullPool)
+            self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        taken = False
+        try:
+            taken = bool(self._connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
+        finally:
+            self._held += taken
+            self._close_if_idle()
+        return taken
+
+    def give_up(self, key: int) -> None:
+        """Give a lock back; with the last one the connection is closed, and with it whatever it still held."""
+        self._held -= 1
+        if self._held and self._connection is not None:
+            # A lost connection has lost its locks as well.
+            with suppress(sa.exc.SQLAlchemyError):
+                self._connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+        self._close_if_idle()
+
+    def check(self) -> None:
+        """Ask something of the server by the connection that holds the locks."""
+        assert self._connection is not None
+        if self._connection.invalidated:
+            raise sa.exc.OperationalError("check", None, Exception("the connection that held a lock was lost"))
+        self._connection.execute(sa.select(1))
+
+    def _close_if_idle(self) -> None:
+        if self._held or self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        with suppress(sa.exc.SQLAlchemyError):
+            connection.close()
+
+
 @dataclass(frozen=True)
 class Database:
     """An open database.
 
     Attributes:
         url: where it is.
-        engine: a pool of one connection, which the threads of a process share in turn.
+        engine: a pool of one connection unless more were asked for, which the threads of a process, and Optuna, share
+            in turn.
     """
 
     url: URL = field(repr=False)
     engine: Engine = field(repr=False)
+    _locks: _AdvisoryLocks = field(default_factory=lambda: _AdvisoryLocks(), repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Database({show_url(self.url)!r})"
 
     @classmethod
-    def open(cls, url: str, *, create: bool = True) -> Database:
+    def open(cls, url: str, *, create: bool = True, connections: int = 1) -> Database:
         """Open a database and bring its schema, ours and Optuna's, to this version.
 
         Args:
             url: a SQLAlchemy URL of a SQLite file or of PostgreSQL.
             create: make the database file and the schema where they are missing.
+            connections: how many connections this process may have at once.
 
         Raises:
             StorageError: the URL is malformed, the server refuses, the file cannot be written, the schema is newer
@@ -78,7 +130,7 @@ class Database:
 
         parsed = parse_url(url)
         _check_sqlite_file(parsed, create=create)
-        database = cls(parsed, make_engine(parsed))
+        database = cls(parsed, make_engine(parsed, pool_size=connections))
         try:
             prepare_schema(database, create=create)
         except BaseException:
@@ -157,23 +209,37 @@ class Database:
     @contextmanager
     def _advisory_lock(self, name: str, timeout_seconds: float) -> Iterator[None]:
         key = int.from_bytes(hashlib.sha256(f"lmf:{name}".encode()).digest()[:8], "big", signed=True)
-        engine = make_engine(self.url, poolclass=sa.NullPool)
+        until = time.monotonic() + timeout_seconds
+        while not self._try_advisory_lock(key):
+            if time.monotonic() > until:
+                raise StorageUnavailableError(
+                    f"{show_url(self.url)}: another process has held the lock `{name}` for "
+                    f"{timeout_seconds:.0f} s; wait for it to end"
+                )
+            time.sleep(random.uniform(*LOCK_POLL_SECONDS))
         try:
-            with translated_errors(self.url), engine.connect() as connection:
-                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.execute(sa.text(f"SET lock_timeout = {int(timeout_seconds * 1000)}"))
-                try:
-                    connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
-                except sa.exc.OperationalError as error:
-                    if getattr(error.orig, "sqlstate", None) != _LOCK_TIMEOUT:
-                        raise
-                    raise StorageUnavailableError(
-                        f"{show_url(self.url)}: another process has held the lock `{name}` for "
-                        f"{timeout_seconds:.0f} s; wait for it to end"
-                    ) from None
-                yield
+            yield
         finally:
-            engine.dispose()
+            self._locks.give_up(key)
+
+    def _try_advisory_lock(self, key: int) -> bool:
+        """Take a lock if it is free; who waits for it asks by the connection that it has, and opens none."""
+        with translated_errors(self.url):
+            if not self._locks.is_open:
+                with self.engine.begin() as connection:
+                    if not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key))):
+                        return False
+            return self._locks.take(key, self.url)
+
+    def check_locks(self) -> None:
+        """Make sure that this thread still holds what it locked: PostgreSQL frees a lock whose connection it lost.
+
+        Raises:
+            StorageUnavailableError: the server was restarted, or the connection was cut; nothing is locked any more.
+        """
+        if self._locks.is_open:
+            with translated_errors(self.url):
+                self._locks.check()
 
     def close(self) -> None:
         """Close all connections."""

@@ -19,19 +19,24 @@ from storage.database import Database, now_seconds
 from storage.errors import LeaseLostError
 from storage.lease import EpochFigures, Lease
 from storage.schema import (
+    CANCELLED,
     COMPLETE,
     FAILED,
+    OPEN,
     OPEN_STATES,
+    PAUSED,
     PRUNED,
     RUNNING,
     WAITING,
     AttemptRow,
     EpochRow,
     PointRow,
+    StudyRow,
     WorkerRow,
 )
 
 MAX_FRUITLESS_LOSSES = 3
+CANCELLED_MESSAGE = "cancelled"
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,17 @@ class Ledger:
 
     database: Database
 
-    def claim(self, study_id: int, worker_id: int, lease_seconds: float) -> Lease | None:
+    def claim(self, study_id: int, worker_id: int, lease_seconds: float, token: str | None = None) -> Lease | None:
         """Take one point: one whose lease has run out, or else the next that waits.
+
+        In a paused study nothing is free; in a cancelled one every point comes with the outcome that it failed.
 
         Args:
             study_id: of which study.
             worker_id: who takes it.
             lease_seconds: how long the lease lasts without renewal.
+            token: of the lease, a new one where none is given. Who claims again with the token of a claim whose
+                acknowledgement was lost takes over what that claim took.
 
         Returns:
             The lease, or None where no point is free now.
@@ -55,72 +64,68 @@ class Ledger:
             StorageError: the database refuses.
         """
         with self.database.begin() as connection:
-            point = self._free_point(connection, study_id)
+            study_state = _study_state(connection, study_id)
+            known = None if token is None else _attempted_point(connection, token)
+            if known is not None:
+                taken = _hold(connection, known, PointRow.lease_token == token, lease_seconds)
+                if taken is not None:
+                    return _lease(connection, taken, lease_seconds)
+                token = None
+            point = None if study_state == PAUSED else self._free_point(connection, study_id)
             if point is None:
                 return None
-            fruitless, outcome, message = point.fruitless_losses, point.outcome, point.message
+            changes: dict[str, Any] = {}
             if point.lease_token is not None:
-                fruitless = _close_lost_attempt(connection, point)
-                if outcome is None and fruitless >= MAX_FRUITLESS_LOSSES:
-                    outcome = FAILED
-                    message = f"cost {fruitless} workers in a row without one new epoch"
-            token = str(uuid.uuid4())
+                fruitless = changes["fruitless_losses"] = _close_lost_attempt(connection, point)
+                if point.outcome is None and fruitless >= MAX_FRUITLESS_LOSSES:
+                    changes |= {
+                        "outcome": FAILED,
+                        "message": f"cost {fruitless} workers in a row without one new epoch",
+                    }
+            if point.outcome is None and study_state == CANCELLED:
+                changes |= {"outcome": FAILED, "message": CANCELLED_MESSAGE}
+            token = token or str(uuid.uuid4())
             host, device = connection.execute(
                 sa.select(WorkerRow.host, WorkerRow.device).where(WorkerRow.id == worker_id)
             ).one()
-            connection.execute(
-                sa.update(PointRow)
-                .where(PointRow.id == point.id)
-                .values(
-                    state=RUNNING,
-                    outcome=outcome,
-                    message=message,
-                    fruitless_losses=fruitless,
-                    lease_token=token,
-                    lease_expires=now_seconds() + lease_seconds,
-                    worker_id=worker_id,
-                    started_at=sa.func.coalesce(PointRow.started_at, now_seconds()),
-                )
+            claimed = _hold(
+                connection,
+                point.id,
+                sa.true(),
+                lease_seconds,
+                state=RUNNING,
+                lease_token=token,
+                worker_id=worker_id,
+                started_at=sa.func.coalesce(PointRow.started_at, now_seconds()),
+                **changes,
             )
-            earlier = connection.execute(
-                sa.select(AttemptRow.token, AttemptRow.first_epoch + AttemptRow.epochs)
+            reached = connection.scalar(
+                sa.select(AttemptRow.first_epoch + AttemptRow.epochs)
                 .where(AttemptRow.point_id == point.id, AttemptRow.trial_number == point.trial_number)
                 .order_by(AttemptRow.id.desc())
-            ).all()
-            attempt = sa.insert(AttemptRow).values(
-                point_id=point.id,
-                token=token,
-                trial_number=point.trial_number,
-                worker_id=worker_id,
-                host=host,
-                device=device,
-                started_at=now_seconds(),
-                known_epoch=point.last_epoch,
-                first_epoch=earlier[0][1] if earlier else 0,
+                .limit(1)
             )
-            attempt_id = connection.execute(attempt.returning(AttemptRow.id)).scalar_one()
-        return Lease(
-            point_id=point.id,
-            study_id=study_id,
-            worker_id=worker_id,
-            attempt_id=attempt_id,
-            token=token,
-            seconds=lease_seconds,
-            key=point.key,
-            generation=point.generation,
-            alpha=point.alpha,
-            beta=point.beta,
-            loss=point.loss,
-            seed=point.seed,
-            trial_id=point.trial_id,
-            trial_number=point.trial_number,
-            last_epoch=point.last_epoch,
-            outcome=outcome,
-            earlier_tokens=tuple(earlier_token for earlier_token, _ in earlier),
-        )
+            connection.execute(
+                sa.insert(AttemptRow).values(
+                    point_id=point.id,
+                    token=token,
+                    trial_number=point.trial_number,
+                    worker_id=worker_id,
+                    host=host,
+                    device=device,
+                    started_at=now_seconds(),
+                    known_epoch=point.last_epoch,
+                    first_epoch=reached or 0,
+                )
+            )
+            assert claimed is not None, "its row is locked"
+            return _lease(connection, claimed, lease_seconds)
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease) -> str:
         """Make the lease last `lease.seconds` from now.
+
+        Returns:
+            The state of the study: `open`, `paused` or `cancelled`.
 
         Raises:
             LeaseLostError: another worker has the point.
@@ -128,6 +133,7 @@ class Ledger:
         """
         with self.database.begin() as connection:
             _update_owned(connection, lease, lease_expires=now_seconds() + lease.seconds)
+            return _study_state(connection, lease.study_id)
 
     def begin_training(self, lease: Lease, first_epoch: int) -> None:
         """Note from which epoch this attempt goes on; epochs that the attempt before it had and this lacks were lost.
@@ -308,15 +314,65 @@ class Ledger:
     @staticmethod
     def _free_point(connection: Connection, study_id: int) -> Row[Any] | None:
         points = PointRow.__table__
-        free = sa.select(points).where(PointRow.study_id == study_id, PointRow.trial_id.is_not(None))
-        expired = free.where(PointRow.state == RUNNING, PointRow.lease_expires < now_seconds())
-        waiting = free.where(PointRow.state == WAITING)
+        mine = sa.select(points).where(PointRow.study_id == study_id, PointRow.trial_id.is_not(None))
+        expired = mine.where(PointRow.state == RUNNING, PointRow.lease_expires < now_seconds())
+        waiting = mine.where(PointRow.state == WAITING)
         for query in (expired, waiting):
             first = query.order_by(PointRow.position).limit(1).with_for_update(skip_locked=True)
             point = connection.execute(first).first()
             if point is not None:
                 return point
         return None
+
+
+def _hold(
+    connection: Connection, point_id: int, condition: sa.ColumnElement[bool], seconds: float, **values: Any
+) -> Row[Any] | None:
+    """Let the lease of a point last from now, where a condition holds; gives the point as it is then."""
+    return connection.execute(
+        sa.update(PointRow)
+        .where(PointRow.id == point_id, condition)
+        .values(lease_expires=now_seconds() + seconds, **values)
+        .returning(PointRow.__table__)
+    ).first()
+
+
+def _lease(connection: Connection, point: Row[Any], seconds: float) -> Lease:
+    """The lease on a point that has just been taken."""
+    attempts = connection.execute(
+        sa.select(AttemptRow.id, AttemptRow.token)
+        .where(AttemptRow.point_id == point.id, AttemptRow.trial_number == point.trial_number)
+        .order_by(AttemptRow.id.desc())
+    ).all()
+    assert attempts[0].token == point.lease_token, "the latest attempt holds the point"
+    return Lease(
+        point_id=point.id,
+        study_id=point.study_id,
+        worker_id=point.worker_id,
+        attempt_id=attempts[0].id,
+        token=point.lease_token,
+        seconds=seconds,
+        key=point.key,
+        generation=point.generation,
+        alpha=point.alpha,
+        beta=point.beta,
+        loss=point.loss,
+        seed=point.seed,
+        trial_id=point.trial_id,
+        trial_number=point.trial_number,
+        last_epoch=point.last_epoch,
+        outcome=point.outcome,
+        earlier_tokens=tuple(attempt.token for attempt in attempts[1:]),
+    )
+
+
+def _attempted_point(connection: Connection, token: str) -> int | None:
+    """The point that a token was claimed for, or None where the claim never arrived."""
+    return connection.scalar(sa.select(AttemptRow.point_id).where(AttemptRow.token == token))
+
+
+def _study_state(connection: Connection, study_id: int) -> str:
+    return str(connection.scalar(sa.select(StudyRow.state).where(StudyRow.id == study_id)) or OPEN)
 
 
 def _update_owned(connection: Connection, lease: Lease, **values: Any) -> None:
@@ -336,14 +392,23 @@ def _end_attempt(connection: Connection, lease: Lease, end: str, message: str | 
 
 
 def _close_lost_attempt(connection: Connection, point: Row[Any]) -> int:
-    """End the attempt of a lost worker; returns how many were lost in a row without a new epoch."""
+    """End the attempt of a lost worker, at the time when that was last seen at it.
+
+    Returns:
+        How many were lost in a row without a new epoch.
+    """
     attempt = connection.execute(
-        sa.select(AttemptRow.id, AttemptRow.known_epoch).where(AttemptRow.token == point.lease_token)
+        sa.select(AttemptRow.id, AttemptRow.known_epoch, AttemptRow.started_at, WorkerRow.last_seen)
+        .join(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
+        .where(AttemptRow.token == point.lease_token)
     ).one()
+    now = connection.scalar(sa.select(now_seconds())) or 0.0
+    # A worker that works elsewhere by now has been seen since; a lease that was ended at once reads 0.
+    ended_at = max(attempt.started_at, min(now, attempt.last_seen, point.lease_expires or now))
     connection.execute(
         sa.update(AttemptRow)
         .where(AttemptRow.id == attempt.id)
-        .values(ended_at=now_seconds(), end="lost", message="the worker's lease ran out")
+        .values(ended_at=ended_at, end="lost", message="the worker's lease ran out")
     )
     if point.outcome is not None or point.last_epoch > attempt.known_epoch:
         return 0

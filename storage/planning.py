@@ -173,6 +173,7 @@ def give_trials(database: Database, mirror: TrialMirror, study_id: int) -> None:
     trials = mirror.trials_by_point(optuna_study_id)
     missing = [point for point in without if keys[point.id] not in trials]
     for point in missing:
+        database.check_locks()
         mirror.add_waiting(
             optuna_study_id,
             keys[point.id],

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from storage.database import Database, show_url
 from storage.errors import NoDatabaseError, StorageError, StorageUnavailableError
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 VERSION_TABLE = "lmf_alembic_version"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -61,10 +61,9 @@ def _refuse_newer(database: Database, version: str | None) -> None:
 
 
 def _create_optuna_tables(database: Database) -> None:
-    from storage.trials import open_optuna_storage
+    from storage.trials import create_optuna_tables
 
-    storage = open_optuna_storage(database, create=True)
-    storage.engine.dispose()
+    create_optuna_tables(database)
 
 
 def _migrate(database: Database) -> None:

@@ -11,6 +11,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 WAITING, RUNNING, COMPLETE, FAILED, PRUNED = "waiting", "running", "complete", "failed", "pruned"
 OPEN_STATES = (WAITING, RUNNING)
 
+# What a study's `state` says.
+OPEN, PAUSED, CANCELLED = "open", "paused", "cancelled"
+
 
 class Base(DeclarativeBase):
     """Base of all tables."""
@@ -43,7 +46,10 @@ class DatasetRow(Base):
 
 
 class StudyRow(Base):
-    """A study: one dataset, one model, one recipe; `spec` is its full description."""
+    """A study: one dataset, one model, one recipe; `spec` is its full description.
+
+    `state` says whether it may be worked on: `open`, `paused` (no point is claimed) or `cancelled` (none is trained).
+    """
 
     __tablename__ = "lmf_studies"
 
@@ -54,6 +60,7 @@ class StudyRow(Base):
     optuna_study_id: Mapped[int] = mapped_column(Integer)
     spec: Mapped[dict[str, Any]]
     created_at: Mapped[float]
+    state: Mapped[str] = mapped_column(String(16), default=OPEN, server_default=OPEN)
 
 
 class WorkerRow(Base):

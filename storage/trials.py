@@ -19,12 +19,12 @@ from optuna.exceptions import DuplicatedStudyError, StorageInternalError, Update
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.orm import scoped_session, sessionmaker
 
 from storage.database import (
     BUSY_SECONDS,
     CONNECT_SECONDS,
     Database,
-    begin_sqlite_at_once,
     show_url,
     translate_error,
 )
@@ -35,43 +35,41 @@ PARAMETER_RANGE = (0.5, 2.0)
 ARTIFACT_PREFIX = "artifacts:"
 
 
-def open_optuna_storage(database: Database, *, create: bool = False) -> RDBStorage:
-    """Optuna's storage on the same URL, with one connection of its own.
-
-    Args:
-        database: the open database.
-        create: make Optuna's tables where they are missing; the caller holds the schema lock.
+def open_optuna_storage(database: Database) -> RDBStorage:
+    """Optuna's storage in an open database; it uses the connections of `database.engine`.
 
     Raises:
         StorageError: Optuna's tables belong to another version of Optuna.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    is_sqlite = database.backend == "sqlite"
-    options: dict[str, Any] = {
-        "poolclass": sa.QueuePool,
-        "pool_size": 1,
-        "max_overflow": 1 if create else 0,
-        "pool_pre_ping": not is_sqlite,
-        "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False}
-        if is_sqlite
-        else {"connect_timeout": CONNECT_SECONDS},
-    }
-    # Rendered, a URL has no braces, which Optuna would take for its `{SCHEMA_VERSION}`.
-    url = database.url.render_as_string(hide_password=False)
+    # Optuna looks at its tables by a connection of its own: it takes the place of ours, so that there is one at a time.
+    database.engine.dispose()
     with optuna_errors(database):
-        storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=not create)
+        storage = _make_storage(database, create=False)
         found, expected = storage.get_current_version(), storage.get_head_version()
     if found != expected:
-        storage.engine.dispose()
         raise StorageError(
             f"{show_url(database.url)}: Optuna's tables are of schema {found}, this Optuna {optuna.__version__} has "
             f"{expected}; install the matching Optuna, or run `optuna storage upgrade`"
         )
-    if is_sqlite:
-        storage.engine.dispose()
-        begin_sqlite_at_once(storage.engine)
-    _translate_at_once(storage.engine, database)
+    storage.engine = database.engine
+    storage.scoped_session = scoped_session(sessionmaker(bind=database.engine))
+    _translate_at_once(database)
     return storage
+
+
+def create_optuna_tables(database: Database) -> None:
+    """Make Optuna's tables where they are missing; the caller holds the schema lock."""
+    with optuna_errors(database):
+        _make_storage(database, create=True)
+
+
+def _make_storage(database: Database, *, create: bool) -> RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arguments = {"timeout": BUSY_SECONDS} if database.backend == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
+    # Rendered, a URL has no braces, which Optuna would take for its `{SCHEMA_VERSION}`.
+    url = database.url.render_as_string(hide_password=False)
+    options = {"poolclass": sa.NullPool, "connect_args": arguments}
+    return RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=not create)
 
 
 @dataclass(frozen=True)
@@ -217,9 +215,8 @@ class TrialMirror:
             return self.storage.get_trial(trial_id)
 
     def close(self) -> None:
-        """Close Optuna's connection."""
+        """End Optuna's session; the connections are the database's."""
         self.storage.remove_session()
-        self.storage.engine.dispose()
 
 
 @contextmanager
@@ -247,11 +244,15 @@ def optuna_errors(database: Database) -> Iterator[None]:
         raise translate_error(error, database.url) from None
 
 
-def _translate_at_once(engine: sa.Engine, database: Database) -> None:
+def _translate_at_once(database: Database) -> None:
     """Keep Optuna from seeing that a statement failed: it would add a trial again, though the first may be there."""
+    if sa.event.contains(database.engine, "handle_error", _raise_translated):
+        return
+    sa.event.listen(database.engine, "handle_error", _raise_translated)
 
-    @sa.event.listens_for(engine, "handle_error")
-    def translate(context: sa.engine.ExceptionContext) -> None:
-        error = context.sqlalchemy_exception
-        if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) and not context.is_pre_ping:
-            raise translate_error(error, database.url)
+
+def _raise_translated(context: sa.engine.ExceptionContext) -> None:
+    error = context.sqlalchemy_exception
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) and not context.is_pre_ping:
+        assert context.engine is not None
+        raise translate_error(error, context.engine.url)

@@ -27,6 +27,28 @@ def storage_option(command: Command) -> Command:
     )(command)
 
 
+def log_options(command: Command) -> Command:
+    """Add `--log-json` and `--log-level`, for commands that run for long; `study.logs.set_up_logging` takes them."""
+    for option in (
+        click.option(
+            "--log-level",
+            type=click.Choice(("debug", "info", "warning", "error")),
+            default="info",
+            show_default=True,
+            envvar="LMF_LOG_LEVEL",
+            help="How much the log says.",
+        ),
+        click.option(
+            "--log-json",
+            is_flag=True,
+            envvar="LMF_LOG_JSON",
+            help="Log one JSON document a line, with study, trial and worker.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def open_existing(storage: str | None) -> tuple[Home, Database]:
     """Open the database of a home without creating one.
 

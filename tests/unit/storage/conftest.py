@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import count
@@ -215,31 +215,34 @@ def _cut_at(lab: Lab, number: int, error: Exception | None = None) -> Iterator[N
     With an error, the write arrives and the error hides that it did; without, it does not arrive.
     """
     writes = 0
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as listeners:
-        for engine in (lab.database.engine, lab.mirror.storage.engine):
-            wrote: set[str] = set()
+    engine = lab.database.engine
+    wrote: set[str] = set()
+    commit = engine.dialect.do_commit
 
-            def note(_connection, _cursor, statement, *_, wrote=wrote):  # type: ignore[no-untyped-def]
-                if statement.startswith(("INSERT", "UPDATE", "DELETE")):
-                    wrote.add(statement)
+    def note(_connection, _cursor, statement, *_):  # type: ignore[no-untyped-def]
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            wrote.add(statement)
 
-            def do_commit(connection, commit=engine.dialect.do_commit, wrote=wrote):  # type: ignore[no-untyped-def]
-                nonlocal writes
-                is_the_one = False
-                if wrote:
-                    wrote.clear()
-                    writes += 1
-                    is_the_one = writes == number
-                if is_the_one and error is None:
-                    raise PowerCut
-                commit(connection)
-                if is_the_one:
-                    raise error
+    def do_commit(connection):  # type: ignore[no-untyped-def]
+        nonlocal writes
+        is_the_one = False
+        if wrote:
+            wrote.clear()
+            writes += 1
+            is_the_one = writes == number
+        if is_the_one and error is None:
+            raise PowerCut
+        commit(connection)
+        if is_the_one:
+            raise error
 
-            patch.setattr(engine.dialect, "do_commit", do_commit)
-            sa.event.listen(engine, "after_cursor_execute", note)
-            listeners.callback(sa.event.remove, engine, "after_cursor_execute", note)
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.dialect, "do_commit", do_commit)
+        sa.event.listen(engine, "after_cursor_execute", note)
+        try:
+            yield
+        finally:
+            sa.event.remove(engine, "after_cursor_execute", note)
 
 
 @pytest.fixture

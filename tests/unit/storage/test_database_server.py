@@ -115,7 +115,7 @@ class TestServer:
             write()
         assert lab.study().model == "small"
 
-    def test_a_worker_keeps_at_most_two_connections(self, prepared_postgres, make_lab, postgres):
+    def test_a_worker_keeps_one_connection(self, prepared_postgres, make_lab, postgres):
         lab = make_lab(prepared_postgres)
         study_id = lab.plan(3)
         most = []
@@ -144,4 +144,4 @@ class TestServer:
             lab.study()
             count()
         keeper.join()
-        assert max(most) == 2
+        assert max(most) == 1

@@ -233,6 +233,8 @@ class TestFromAnOlderVersion:
             assert (dataset.pop("parts"), dataset.pop("leakage")) == (None, None)
             (point,) = after["lmf_points"]
             assert point.pop("warnings") is None
+            (stored,) = after["lmf_studies"]
+            assert stored.pop("state") == "open"
             assert after == before
             study = read_study(database, "skin-small")
             assert (study.leakage, read_parts(database, "skin-small")) == ((), "")
