@@ -23,8 +23,24 @@ from storage.errors import NoDatabaseError, StorageError, StorageUnavailableErro
 
 BACKENDS = ("sqlite", "postgresql")
 BUSY_SECONDS = 60.0
-CONNECT_SECONDS = 10
+# A server whose cable was pulled answers nothing, not even an error: these find out within half a minute.
+POSTGRESQL_ARGUMENTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "application_name": "lmf",
+}
 LOCK_POLL_SECONDS = (0.05, 0.2)
+# What a server says that will not say anything else in a minute.
+_REFUSALS = (
+    "password authentication failed",
+    "no pg_hba.conf entry",
+    "FATAL:  database",
+    "FATAL:  role",
+    "no password supplied",
+)
 _READ_ONLY: dict[str, dict[str, Any]] = {
     "sqlite": {"lmf_read_only": True},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -290,9 +306,7 @@ def make_engine(url: URL, **options: Any) -> Engine:
         StorageError: the driver is not installed.
     """
     is_sqlite = url.get_backend_name() == "sqlite"
-    arguments: dict[str, Any] = (
-        {"timeout": BUSY_SECONDS, "check_same_thread": False} if is_sqlite else {"connect_timeout": CONNECT_SECONDS}
-    )
+    arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False} if is_sqlite else dict(POSTGRESQL_ARGUMENTS)
     if "poolclass" not in options:
         options = {
             "poolclass": sa.QueuePool,
@@ -350,6 +364,8 @@ def translate_error(error: BaseException, url: URL) -> StorageError:
     text = " ".join(str(origin).split()) or type(origin).__name__
     if url.password:
         text = text.replace(str(url.password), "***")
+    if url.get_backend_name() == "postgresql" and any(mark in text for mark in _REFUSALS):
+        return StorageError(f"{where}: {text}; check user, password and database of the URL, and pg_hba.conf")
     if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or getattr(
         error, "connection_invalidated", False
     ):

@@ -25,9 +25,7 @@ def prepare_schema(database: Database, *, create: bool) -> None:
     except StorageUnavailableError as error:
         if database.backend == "sqlite":
             raise
-        raise StorageError(
-            f"{error}; check that the server runs and that host, port, user and password are right"
-        ) from None
+        raise StorageUnavailableError(f"{error}; check that the server runs and that host and port are right") from None
     if version == SCHEMA_VERSION:
         return
     if version is None and not create:

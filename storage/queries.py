@@ -11,6 +11,8 @@ from storage.database import Database, now_seconds
 from storage.errors import StorageError
 from storage.file_names import checkpoint_id
 from storage.schema import (
+    CANCELLED,
+    OPEN,
     OPEN_STATES,
     RUNNING,
     WAITING,
@@ -102,7 +104,8 @@ class WorkerRecord:
 class StudyRecord:
     """A study with all its points in the order in which they were planned.
 
-    `leakage` is as in `storage.planning.DatasetFacts`: an entry for each known kind of group, or none.
+    `leakage` is as in `storage.planning.DatasetFacts`: an entry for each known kind of group, or none; `state` is
+    `open`, `paused` or `cancelled`.
     """
 
     study_id: int
@@ -117,12 +120,13 @@ class StudyRecord:
     created_at: float
     points: tuple[PointRecord, ...]
     leakage: tuple[dict[str, Any], ...] = ()
+    state: str = OPEN
 
     @property
     def unchosen(self) -> int:
-        """Points of a search's budget that are still to be chosen; 0 for a grid."""
+        """Points of a search's budget that are still to be chosen; 0 for a grid, and once the study is cancelled."""
         plan = SearchPlan.of(self.spec)
-        return 0 if plan is None else max(0, plan.trials - len(self.points))
+        return 0 if plan is None or self.state == CANCELLED else max(0, plan.trials - len(self.points))
 
     @property
     def total(self) -> int:
@@ -228,6 +232,7 @@ def read_study(database: Database, name: str) -> StudyRecord:
         created_at=study.created_at,
         points=points,
         leakage=tuple(study.leakage or ()),
+        state=study.state,
     )
 
 

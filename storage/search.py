@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from storage.database import Database
 from storage.errors import StorageError
 from storage.planning import NewPoint, give_trials, plan_points
-from storage.schema import PointRow, StudyRow
+from storage.schema import OPEN, PointRow, StudyRow
 from storage.search_plan import SearchPlan, kept_value, point_key
 from storage.trials import PARAMETER_RANGE, TrialMirror, optuna_errors
 
@@ -56,7 +56,7 @@ class Search:
         Raises:
             StorageError: there is no such study.
         """
-        name, plan = _read_plan(database, study_id)
+        name, plan, _ = _read_plan(database, study_id)
         if plan is None:
             return None
         with optuna_errors(database):
@@ -69,7 +69,7 @@ class Search:
         A point that lacks its trial, because a planner died, is completed first.
 
         Returns:
-            Whether there may be a point to claim now; False where the budget is used up.
+            Whether there may be a point to claim now; False where the budget is used up, or the study is not open.
 
         Raises:
             StorageError: the database refuses, or the study is gone.
@@ -82,9 +82,9 @@ class Search:
                 if self._counts()[1]:
                     give_trials(self.database, self.mirror, self.study_id)
                     return True
-            _, plan = _read_plan(self.database, self.study_id)
+            _, plan, state = _read_plan(self.database, self.study_id)
             keys = self._keys()
-            if plan is None or len(keys) >= plan.trials:
+            if plan is None or state != OPEN or len(keys) >= plan.trials:
                 return False
             point = self._choose(plan, keys)
             with self.database.lock("plan"):
@@ -94,9 +94,9 @@ class Search:
 
     def _has_more(self) -> bool:
         """Whether the budget is not used up, or a point lacks its trial; asked without a lock."""
-        _, plan = _read_plan(self.database, self.study_id)
+        _, plan, state = _read_plan(self.database, self.study_id)
         points, without_trial = self._counts()
-        return plan is not None and (points < plan.trials or without_trial > 0)
+        return state == OPEN and plan is not None and (points < plan.trials or without_trial > 0)
 
     def _counts(self) -> tuple[int, int]:
         """How many points there are, and how many of them lack their trial."""
@@ -169,10 +169,12 @@ def _as_history(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def _read_plan(database: Database, study_id: int) -> tuple[str, SearchPlan | None]:
-    """Name and search of a study as they are stored now, since a running study's budget may be raised."""
+def _read_plan(database: Database, study_id: int) -> tuple[str, SearchPlan | None, str]:
+    """Name, search and state of a study as they are stored now: its budget may be raised, or it may be paused."""
     with database.read() as connection:
-        row = connection.execute(sa.select(StudyRow.name, StudyRow.spec).where(StudyRow.id == study_id)).first()
+        row = connection.execute(
+            sa.select(StudyRow.name, StudyRow.spec, StudyRow.state).where(StudyRow.id == study_id)
+        ).first()
     if row is None:
         raise StorageError("the study is gone: somebody deleted it")
-    return row.name, SearchPlan.of(row.spec)
+    return row.name, SearchPlan.of(row.spec), row.state

@@ -23,7 +23,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from storage.database import (
     BUSY_SECONDS,
-    CONNECT_SECONDS,
+    POSTGRESQL_ARGUMENTS,
     Database,
     show_url,
     translate_error,
@@ -65,7 +65,7 @@ def create_optuna_tables(database: Database) -> None:
 
 def _make_storage(database: Database, *, create: bool) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arguments = {"timeout": BUSY_SECONDS} if database.backend == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
+    arguments = {"timeout": BUSY_SECONDS} if database.backend == "sqlite" else dict(POSTGRESQL_ARGUMENTS)
     # Rendered, a URL has no braces, which Optuna would take for its `{SCHEMA_VERSION}`.
     url = database.url.render_as_string(hide_password=False)
     options = {"poolclass": sa.NullPool, "connect_args": arguments}

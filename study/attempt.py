@@ -23,16 +23,16 @@ import psutil
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.errors import LeaseLostError, StorageError
+from storage.errors import LeaseLostError, StorageError, StorageUnavailableError
 from storage.faults import reach
 from storage.file_names import checkpoint_id, describe_file, file_id
 from storage.lease import EpochFigures, Lease
-from storage.ledger import Ledger
+from storage.ledger import CANCELLED_MESSAGE, Ledger
 from storage.outcomes import Outcomes
 from storage.pruning import TrialPruner
 from storage.schema import COMPLETE, PRUNED
 from storage.trials import TrialMirror
-from study.lease_keeper import LeaseKeeper
+from study.lease_keeper import PATIENCE_SECONDS, LeaseKeeper
 from trainer.errors import TrainerError
 
 logger = logging.getLogger(__name__)
@@ -131,6 +131,7 @@ class Bench:
         max_attempts: how often a point that fails by itself is tried.
         stop: set where the worker is asked to stop.
         pruner: says which trainings to end early; None lets all go to their end.
+        patience_seconds: for how long work goes on while the database is away.
     """
 
     study: str
@@ -143,6 +144,7 @@ class Bench:
     max_attempts: int
     stop: threading.Event
     pruner: TrialPruner | None = None
+    patience_seconds: float = PATIENCE_SECONDS
 
     @property
     def outcomes(self) -> Outcomes:
@@ -160,7 +162,8 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
         StorageError: the database or the artifact store refuses for good.
     """
     reach("claimed")
-    with LeaseKeeper(bench.ledger, lease, bench.stop) as keeper, _scratch_folder(bench.scratch) as scratch:
+    keeping = LeaseKeeper(bench.ledger, lease, bench.stop, bench.patience_seconds)
+    with keeping as keeper, _scratch_folder(bench.scratch) as scratch:
         try:
             outcome = lease.outcome or _train(bench, lease, keeper, objective, scratch)
             if outcome is None:
@@ -171,7 +174,7 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
             keeper.patiently(lambda: bench.ledger.close(lease))
             reach("closed")
         except Stopped:
-            return _release(bench, lease, keeper, "stopped as asked")
+            return _release(bench, lease, keeper, "stopped as asked" if bench.stop.is_set() else "the study is paused")
         except LeaseGone:
             return _release(bench, lease, keeper, "the lease ran out")
         except LeaseLostError as error:
@@ -196,11 +199,17 @@ def _train(bench: Bench, lease: Lease, keeper: LeaseKeeper, objective: Objective
     keeper.patiently(lambda: bench.mirror.start(lease.trial_id))
     reach("trial-running")
     try:
-        scored = objective(lease, _Progress(bench, lease, keeper, scratch))
+        progress = _Progress(bench, lease, keeper, scratch)
+        scored = objective(lease, progress)
+        progress.finish()
         reach("trained")
         files, weights = _store_files(bench, lease, keeper, scored)
         reach("files-stored")
-    except (Stopped, LeaseGone, LeaseLostError):
+    except Stopped:
+        if keeper.is_cancelled:
+            return _fail(bench, lease, keeper, CANCELLED_MESSAGE, max_attempts=0)
+        raise
+    except (LeaseGone, LeaseLostError):
         raise
     except Pruned as decision:
         return _prune(bench, lease, keeper, str(decision))
@@ -221,10 +230,11 @@ def _prune(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> str
     return PRUNED
 
 
-def _fail(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> str | None:
+def _fail(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str, max_attempts: int | None = None) -> str | None:
+    most = bench.max_attempts if max_attempts is None else max_attempts
     message = " ".join(message.split())[:2000]
     logger.error("point %s failed: %s", lease.key, message)
-    final = keeper.patiently(lambda: bench.ledger.fail(lease, message, bench.max_attempts))
+    final = keeper.patiently(lambda: bench.ledger.fail(lease, message, most))
     return "failed" if final else None
 
 
@@ -308,7 +318,10 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 class _Progress:
-    """Writes what an objective tells into the ledger, then into Optuna."""
+    """Writes what an objective tells into the ledger, then into Optuna.
+
+    Epochs that end while the database is away are kept and written with the first one after it is back.
+    """
 
     def __init__(self, bench: Bench, lease: Lease, keeper: LeaseKeeper, scratch: Path) -> None:
         self.scratch = scratch
@@ -319,6 +332,7 @@ class _Progress:
         self.checkpoint_path = self._stored_in_place or scratch / "checkpoint"
         self._superseded = list(lease.earlier_tokens)
         self._warnings: list[str] = []
+        self._unwritten: list[EpochFigures] = []
 
     def checkpoints(self) -> Iterator[Path]:
         for number, token in enumerate(self._lease.earlier_tokens):
@@ -335,7 +349,7 @@ class _Progress:
         ledger, lease = self._bench.ledger, self._lease
         self._keeper.patiently(lambda: ledger.begin_training(lease, len(restored)))
         self._keeper.patiently(lambda: ledger.record_epochs(lease, restored))
-        self._report(restored)
+        self._keeper.patiently(lambda: self._report(restored))
         self._prune_if_hopeless(restored)
 
     def checkpoint_written(self) -> None:
@@ -346,13 +360,27 @@ class _Progress:
         if self._keeper.is_lost:
             raise LeaseGone
         reach("epoch-checkpointed")
-        self._keeper.patiently(lambda: self._bench.ledger.record_epochs(self._lease, [epoch]))
-        reach("epoch-recorded")
-        self._report([epoch])
-        reach("epoch-reported")
+        self._unwritten.append(epoch)
+        try:
+            self._write_epochs()
+        except StorageUnavailableError as error:
+            self._keeper.note_away(error)
+            return
         while self._superseded:
             self._bench.artifacts.remove(checkpoint_id(self._superseded.pop()))
         self._prune_if_hopeless([epoch])
+
+    def finish(self) -> None:
+        """Write the epochs that could not be written yet."""
+        self._keeper.patiently(self._write_epochs)
+
+    def _write_epochs(self) -> None:
+        if self._unwritten:
+            self._bench.ledger.record_epochs(self._lease, self._unwritten)
+            reach("epoch-recorded")
+            self._report(self._unwritten)
+            reach("epoch-reported")
+            self._unwritten.clear()
 
     def control(self) -> Literal["stop", "abandon"] | None:
         return self._keeper.control()
@@ -369,12 +397,13 @@ class _Progress:
                 raise Pruned(pruner.message(last.epoch))
 
     def _report(self, epochs: Sequence[EpochFigures]) -> None:
+        """Tell Optuna of epochs; what it knows of them already is not told again."""
         values = {epoch.epoch: epoch.val.get(self._bench.select) for epoch in epochs}
         known = {epoch: value for epoch, value in values.items() if value is not None}
         if known:
-            self._keeper.patiently(lambda: self._bench.mirror.report(self._lease.trial_id, known))
+            self._bench.mirror.report(self._lease.trial_id, known)
         warnings = [line for epoch in epochs for line in epoch.warnings]
         if warnings:
-            self._warnings += warnings
-            attributes = {"warnings": list(self._warnings)}
-            self._keeper.patiently(lambda: self._bench.mirror.describe(self._lease.trial_id, attributes))
+            told = [*self._warnings, *warnings]
+            self._bench.mirror.describe(self._lease.trial_id, {"warnings": told})
+            self._warnings = told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from storage.planning import DatasetFacts
@@ -19,6 +20,7 @@ from trainer.data.fingerprint import content_fingerprint
 from trainer.data.leakage import group_leakage
 from trainer.data.split_file import read_split_file
 from trainer.data.splits import PART_NAMES, Split, class_counts, split_dataset, split_fingerprint
+from trainer.errors import DataError
 
 Report = Callable[[str, int, int], None]
 """Told of slow work: what is done, how much of it, and of how much."""
@@ -134,16 +136,55 @@ def load_planned_images(record: StudyRecord, parts: str, spec: StudySpec, home: 
     recipe = spec.recipe
     prepared = open_prepared(home.cache, record.fingerprint, recipe.image_size, recipe.exact)
     if prepared is None:
-        dataset = open_dataset(spec.dataset, spec.data, drop_empty=spec.drop_empty)
-        prepared = prepare_images(dataset, recipe.image_size, home, exact=recipe.exact)
-    if prepared.fingerprint != record.fingerprint:
-        counts = class_totals(prepared.labels, prepared.class_names)
-        differences = content_differences(record, prepared.fingerprint, counts)
-        raise StudyError(f"study {record.name} was planned with other data: {'; '.join(differences)}")
+        prepared = _prepare_planned(record, spec, home)
     split = Split.from_letters(parts)
     if split_fingerprint(split, prepared.image_names) != record.split_fingerprint:
         raise StudyError(f"study {record.name}: its stored split is damaged; plan it anew under another name (--study)")
     return StudyImages(prepared, split)
+
+
+def _prepare_planned(record: StudyRecord, spec: StudySpec, home: Home) -> Prepared:
+    """Decode the images of a planned study where they lie on this machine, which may be elsewhere than planned."""
+    problems = []
+    for dataset_name, place in data_places(spec.dataset, spec.data):
+        try:
+            dataset = open_dataset(dataset_name, place, drop_empty=spec.drop_empty)
+            fingerprint = content_fingerprint(dataset, cache_dir=home.cache, workers=available_cores())
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if fingerprint == record.fingerprint:
+            return prepare_images(dataset, spec.recipe.image_size, home, exact=spec.recipe.exact)
+        counts = class_totals(dataset.labels, dataset.class_names)
+        differences = "; ".join(content_differences(record, fingerprint, counts))
+        problems.insert(0, f"study {record.name} was planned with other data: {differences}")
+    raise StudyError(
+        f"{problems[0]}; a worker needs the images of study {record.name}: where they were planned, in a folder of "
+        "LMF_DATA, or as a copy of the cache in LMF_HOME"
+    )
+
+
+def data_places(dataset: str, data: Path | None) -> list[tuple[str, Path | None]]:
+    """Where a worker looks for a study's data: where they were planned, then in the folders of `LMF_DATA`.
+
+    Args:
+        dataset: the dataset as the study names it; `folder:` and `csv:` may hold the planned path.
+        data: the planned folder or file; None where the name says it, or the dataset needs none.
+
+    Returns:
+        The dataset's name and data for each place. `LMF_DATA` may hold several folders, separated as in PATH; each may
+        be the data themselves, or hold them under the name that they had where they were planned.
+    """
+    places: list[tuple[str, Path | None]] = [(dataset, data)]
+    kind, _, path = dataset.partition(":")
+    planned = data or (Path(path) if os.path.isabs(path) else None)
+    if planned is None:
+        return places
+    roots = [Path(root).expanduser().absolute() for root in os.environ.get("LMF_DATA", "").split(os.pathsep) if root]
+    for place in (place for root in roots for place in (root / planned.name, root)):
+        if place.exists() and place != planned:
+            places.append((dataset, place) if data else (f"{kind}:{place}", None))
+    return places
 
 
 def split_counts(labels: Labels, split: Split, num_classes: int) -> dict[str, tuple[int, ...]]:

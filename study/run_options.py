@@ -21,6 +21,7 @@ class RunOptions:
         keep_weights: of how many of a study's best trials the weights are kept, at least 1, or `all` or `none`.
         max_attempts: how often a point that fails by itself is tried, at least 1.
         lease_seconds: how long a worker's claim on a point lasts without a sign of life, from 1 to 86400.
+        database_patience: for how many seconds a worker waits for a database that is away, from 0 to 604800.
         storage: SQLAlchemy URL of the database; None leaves it to the environment. It may hold a password, so it
             is kept out of `repr`.
         dry_run: tell what the run would take and train nothing.
@@ -33,6 +34,7 @@ class RunOptions:
     keep_weights: int | Literal["all", "none"] = 1
     max_attempts: int = 2
     lease_seconds: float = 60.0
+    database_patience: float = 600.0
     storage: str | None = field(default=None, repr=False)
     dry_run: bool = False
     allow_versions: bool = False
@@ -61,4 +63,6 @@ class RunOptions:
             found.append(f"max_attempts: {self.max_attempts} is less than 1")
         if not 1 <= self.lease_seconds <= 86400:
             found.append(f"lease_seconds: {self.lease_seconds:g} is outside [1, 86400]")
+        if not 0 <= self.database_patience <= 604800:
+            found.append(f"database_patience: {self.database_patience:g} is outside [0, 604800]")
         return found

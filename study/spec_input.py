@@ -51,6 +51,7 @@ _RUN_READERS: dict[str, Callable[[object], Any]] = {
     "keep_weights": values.kept_weights,
     "max_attempts": values.whole_number,
     "lease_seconds": values.number,
+    "database_patience": values.number,
     "storage": values.text,
     "dry_run": values.switch,
     "allow_versions": values.switch,

@@ -89,5 +89,15 @@ def kept_weights(given: object) -> int | Literal["all", "none"]:
         raise _not(given, "a whole number, all or none") from None
 
 
+def seconds_or_never(given: object) -> float | None:
+    """Read a number of seconds, or `never`, which gives None."""
+    if given == "never":
+        return None
+    try:
+        return number(given)
+    except ValueError:
+        raise _not(given, "a number of seconds or never") from None
+
+
 def _not(given: object, expected: str) -> ValueError:
     return ValueError(f"{given!r} is not {expected}")

@@ -1,4 +1,4 @@
-"""The worker: takes points of a study one after another until none is left, it is stopped, or it may take no more."""
+"""The worker: takes points one after another until none is left, it is stopped, or it may take no more."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ import random
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
 
-from storage.artifacts import Artifacts
+from storage.agenda import open_studies
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
 from storage.lease import Lease
 from storage.ledger import Ledger
-from storage.pruning import TrialPruner
-from storage.queries import read_parts, read_study
 from storage.search import Search
-from storage.trials import TrialMirror
 from storage.workers import IDLE, STOPPED, TRAINING, ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Objective, work_on
-from study.devices import list_devices
 from study.errors import StudyError
-from study.home import Home
-from study.run_options import RunOptions
+from study.lease_keeper import PATIENCE_SECONDS
+from study.logs import log_context
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-PATIENCE_SECONDS = 600.0
 POLL_SECONDS = (0.2, 2.0)
 PINNED_LIBRARIES = ("torch", "timm")
 
@@ -46,11 +43,13 @@ class WorkerOptions:
         device: name of the device that it trains on.
         lease_seconds: how long its claims last without renewal.
         patience_seconds: how long it waits for a database that is away.
+        max_points: after so many attempts it takes no more; None sets no limit.
     """
 
     device: str
     lease_seconds: float = 60.0
     patience_seconds: float = PATIENCE_SECONDS
+    max_points: int | None = None
 
 
 def library_versions() -> dict[str, str]:
@@ -75,8 +74,8 @@ def check_versions(planned: dict[str, str], here: dict[str, str], study: str) ->
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGUSR1 set an event for the time of the block."""
-    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    """Let SIGTERM, SIGINT, and what schedulers warn with, SIGUSR1 and SIGUSR2, set an event within the block."""
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
     before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
     try:
         yield
@@ -85,59 +84,89 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def work_on_study(
-    home: Home, database: Database, name: str, options: RunOptions, stop: threading.Event
-) -> dict[AttemptEnd, int]:
-    """Work on a planned study until none of its points is left, or until `stop` is set.
+class Worker:
+    """A registered worker: takes points of studies, one at a time, and counts how they ended."""
 
-    Args:
-        home: where images, files and scratch are.
-        database: where the study is planned.
-        name: the study.
-        options: device, lease, attempts and weights to keep; the first of several devices is used.
-        stop: set to make it stop.
+    def __init__(self, database: Database, options: WorkerOptions, stop: threading.Event) -> None:
+        """Register this process as a worker; it is one until `close`.
 
-    Returns:
-        How many attempts ended in which way.
+        Args:
+            database: where points are claimed.
+            options: how to work.
+            stop: set to make it stop.
 
-    Raises:
-        StudyError: the images or the library versions here are not those of the study, or the device is not here.
-        StorageError: the database refuses for good, or stays away longer than the patience lasts.
-        DataError: images cannot be used.
-    """
-    record = read_study(database, name)
-    if record.remaining == 0:
-        return dict.fromkeys(AttemptEnd, 0)
-    if not options.allow_versions:
-        check_versions(record.spec["versions"], library_versions(), name)
-    device = list_devices(options.device)[0]
-    from study.objective import open_objective
+        Raises:
+            StorageError: the database refuses for good, or stays away longer than the patience lasts.
+        """
+        self.options = options
+        self.ends = dict.fromkeys(AttemptEnd, 0)
+        self._ledger = Ledger(database)
+        self._workers = Workers(database)
+        self._stop = stop
+        self._poll_seconds = POLL_SECONDS[0]
+        identity = ProcessIdentity.of()
+        self.name = identity.name
+        self._id = self.patiently(lambda: self._workers.register(identity, options.device, library_versions()))
 
-    objective = open_objective(record, read_parts(database, name), home, device)
-    mirror = TrialMirror.open(database)
-    try:
-        bench = Bench(
-            study=name,
-            select=objective.recipe.select,
-            ledger=Ledger(database),
-            mirror=mirror,
-            artifacts=Artifacts.open(home.artifacts),
-            scratch=home.scratch,
-            keep_weights=options.kept_count,
-            max_attempts=options.max_attempts,
-            stop=stop,
-            pruner=TrialPruner.open(mirror, name, record.spec),
-        )
-        return serve(bench, record.study_id, objective, WorkerOptions(device, options.lease_seconds))
-    finally:
-        mirror.close()
+    def patiently(self, action: Callable[[], Result]) -> Result:
+        """Do something, again and again while the database is away, as long as the patience lasts."""
+        return patiently(action, self.options.patience_seconds, self._stop)
+
+    @property
+    def may_take(self) -> bool:
+        """Whether it may take another point."""
+        most = self.options.max_points
+        return not self._stop.is_set() and (most is None or sum(self.ends.values()) < most)
+
+    def take_points(self, bench: Bench, study_id: int, objective: Objective, search: Search | None) -> bool:
+        """Work on a study's points until none is free.
+
+        In a search, a worker that finds no free point chooses the next one, as long as the budget lasts.
+
+        Returns:
+            Whether there was any.
+
+        Raises:
+            StorageError: the database refuses for good, or stays away longer than the patience lasts.
+        """
+        took_any = False
+        while self.may_take:
+            token = str(uuid.uuid4())
+            claim = partial(self._ledger.claim, study_id, self._id, self.options.lease_seconds, token)
+            lease: Lease | None = self.patiently(claim)
+            if lease is not None:
+                took_any = True
+                self._note(TRAINING)
+                with log_context(study=bench.study, trial=lease.trial_number):
+                    end = work_on(bench, lease, objective)
+                    logger.info("trial %d (%s): %s", lease.trial_number, lease.key, end.value)
+                self.ends[end] += 1
+                self._note(IDLE)
+            elif search is None or not self.patiently(search.plan_next):
+                break
+        if took_any:
+            self._poll_seconds = POLL_SECONDS[0]
+        return took_any
+
+    def rest(self) -> None:
+        """Wait a moment, longer each time in a row, and sign that it lives."""
+        self._note(IDLE)
+        self._stop.wait(self._poll_seconds * random.uniform(0.5, 1.0))
+        self._poll_seconds = min(POLL_SECONDS[1], self._poll_seconds * 1.5)
+
+    def close(self) -> None:
+        """Sign off."""
+        with suppress(StorageError):
+            self._workers.note(self._id, STOPPED)
+
+    def _note(self, state: str) -> None:
+        self.patiently(lambda: self._workers.note(self._id, state))
 
 
 def serve(bench: Bench, study_id: int, objective: Objective, options: WorkerOptions) -> dict[AttemptEnd, int]:
-    """Work on points of a study until none is left, or until `bench.stop` is set.
+    """Work on points of one study until none is left, or until `bench.stop` is set.
 
-    In a search, a worker that finds no free point chooses the next one, as long as the budget lasts. While others hold
-    the last points it stays, to take over what they may leave.
+    While others hold the last points, or the study is paused, it stays, to take over what they may leave.
 
     Args:
         bench: where to work.
@@ -151,42 +180,28 @@ def serve(bench: Bench, study_id: int, objective: Objective, options: WorkerOpti
     Raises:
         StorageError: the database refuses for good, or stays away longer than the patience lasts.
     """
-    ledger, stop = bench.ledger, bench.stop
-    workers = Workers(ledger.database)
-    ends = dict.fromkeys(AttemptEnd, 0)
-
-    def patiently(action: Callable[[], Result]) -> Result:
-        return _with_patience(action, options.patience_seconds, stop)
-
-    worker_id = patiently(lambda: workers.register(ProcessIdentity.of(), options.device, library_versions()))
-    search = patiently(lambda: Search.open(ledger.database, bench.mirror, study_id))
-    poll_seconds = POLL_SECONDS[0]
+    database = bench.ledger.database
+    worker = Worker(database, options, bench.stop)
     try:
-        while not stop.is_set():
-            lease: Lease | None = patiently(lambda: ledger.claim(study_id, worker_id, options.lease_seconds))
-            if lease is not None:
-                patiently(lambda: workers.note(worker_id, TRAINING))
-                end = work_on(bench, lease, objective)
-                ends[end] += 1
-                logger.info("trial %d (%s): %s", lease.trial_number, lease.key, end.value)
-                patiently(lambda: workers.note(worker_id, IDLE))
-                poll_seconds = POLL_SECONDS[0]
-            elif search is not None and patiently(search.plan_next):
-                continue
-            elif patiently(lambda: ledger.open_points(study_id)) == 0:
-                break
-            else:
-                patiently(lambda: workers.note(worker_id, IDLE))
-                stop.wait(poll_seconds * random.uniform(0.5, 1.0))
-                poll_seconds = min(POLL_SECONDS[1], poll_seconds * 1.5)
+        search = worker.patiently(lambda: Search.open(database, bench.mirror, study_id))
+        with log_context(worker=worker.name):
+            while worker.may_take:
+                if worker.take_points(bench, study_id, objective, search):
+                    continue
+                if study_id not in {study.study_id for study in worker.patiently(lambda: open_studies(database))}:
+                    break
+                worker.rest()
     finally:
-        with suppress(StorageError):
-            workers.note(worker_id, STOPPED)
-    return ends
+        worker.close()
+    return worker.ends
 
 
-def _with_patience(action: Callable[[], Result], patience_seconds: float, stop: threading.Event) -> Result:
-    """Do something, again and again while the database is away, for a limited time or until asked to stop."""
+def patiently(action: Callable[[], Result], patience_seconds: float, stop: threading.Event) -> Result:
+    """Do something, again and again while the database is away, for a limited time or until asked to stop.
+
+    Raises:
+        StorageUnavailableError: the database stayed away.
+    """
     until = time.monotonic() + patience_seconds
     pause = 0.2
     while True:
@@ -196,5 +211,5 @@ def _with_patience(action: Callable[[], Result], patience_seconds: float, stop: 
             if stop.is_set() or time.monotonic() + pause > until:
                 raise
             logger.warning("the database is away, trying again: %s", error)
-            stop.wait(pause)
+            stop.wait(pause * random.uniform(0.5, 1.0))
             pause = min(5.0, pause * 2)

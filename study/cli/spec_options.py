@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from storage.search_plan import GRID, NO_PRUNER, PRUNERS, SEARCHES
+from study import values
 from study.cli.common import storage_option
+from study.errors import StudyError
 from study.run_options import RunOptions
 from study.settings import DEFAULT_GRID, SETTINGS, value_text
 from study.spec import DEFAULT_SEED, DEFAULT_TRIALS
 from study.spec_file import TABLES
 from trainer.config import SELECTORS, VARIANTS, Recipe
+
+if TYPE_CHECKING:
+    from study.limits import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -89,7 +94,21 @@ _WORKER_OPTIONS = (
         "X",
         f"Time after which the point of a silent worker is free again; default {_RUN.lease_seconds:g}.",
     ),
+    (
+        "--database-patience",
+        "X",
+        f"Seconds for which a worker goes on without a database that is away; default {_RUN.database_patience:g}.",
+    ),
     ("--allow-versions", None, "Work on a study that was planned with other versions of torch or timm."),
+)
+_LIMIT_OPTIONS = (
+    ("--max-points", "N", "End after N points; default: no limit."),
+    ("--max-hours", "X", "After X hours checkpoint, give the point back and end; default: no limit."),
+    (
+        "--idle-exit",
+        "SECONDS|never",
+        "End after so long without an open point; never waits for studies to come. Default 0.",
+    ),
 )
 _RUN_OPTIONS = (
     ("--workers", "N", "Worker processes on this machine; default: as many as suit it."),
@@ -111,6 +130,42 @@ def run_options(command: Command) -> Command:
 def worker_options(command: Command) -> Command:
     """Add the flags that say how one worker works, `--storage` among them."""
     return _add(storage_option(command), _WORKER_OPTIONS)
+
+
+def limit_options(command: Command) -> Command:
+    """Add the flags that say when a worker ends, which `read_limits` reads."""
+    return _add(command, _LIMIT_OPTIONS)
+
+
+def read_limits(parameters: Mapping[str, object]) -> Limits:
+    """What `limit_options` were given.
+
+    Args:
+        parameters: what click passed to the command; anything else among it is left out.
+
+    Raises:
+        StudyError: values are wrong; one line with every problem.
+    """
+    from study.limits import Limits
+
+    readers: dict[str, Callable[[object], Any]] = {
+        "max_points": values.whole_number,
+        "max_hours": values.number,
+        "idle_exit": values.seconds_or_never,
+    }
+    read: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, reader in readers.items():
+        if parameters.get(name) is not None:
+            try:
+                read["idle_exit_seconds" if name == "idle_exit" else name] = reader(parameters[name])
+            except ValueError as error:
+                problems.append(f"--{name.replace('_', '-')}: {error}")
+    limits = Limits(**read)
+    problems += limits.problems()
+    if problems:
+        raise StudyError("; ".join(problems))
+    return limits
 
 
 def flag_values(parameters: Mapping[str, object]) -> dict[str, object]:

@@ -17,7 +17,8 @@ from study.plan import PlannedStudy, plan_study
 from study.run_options import RunOptions
 from study.spec import StudySpec
 from study.spec_input import build_study
-from study.worker import library_versions, stop_on_signals, work_on_study
+from study.serving import work_on_studies
+from study.worker import library_versions, stop_on_signals
 
 STUDY = "digits"
 EPOCHS = 2
@@ -58,7 +59,7 @@ def work_real(folder: str, url: str, lease_seconds: float) -> None:
     stop = threading.Event()
     database = Database.open(url, create=False)
     with stop_on_signals(stop):
-        work_on_study(home, database, STUDY, RunOptions(device="cpu", lease_seconds=lease_seconds), stop)
+        work_on_studies(home, database, [STUDY], RunOptions(device="cpu", lease_seconds=lease_seconds), stop)
 
 
 def worker_context() -> ForkServerContext:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from lmf_testing.light import plan_light
 
+from storage.agenda import set_study_state
 from storage.database import Database
 from storage.errors import LeaseLostError, StorageError, StorageUnavailableError
 from storage.lease import Lease
 from storage.ledger import Ledger
+from storage.schema import CANCELLED, PAUSED
 from storage.workers import ProcessIdentity, Workers
 from study import lease_keeper
 from study.lease_keeper import LeaseKeeper
@@ -80,13 +82,13 @@ def test_a_database_that_is_away_is_outlived_while_the_lease_lasts(
     away = threading.Event()
     renew = Ledger.renew
 
-    def renew_unless_away(self: Ledger, lease: Lease) -> None:
+    def renew_unless_away(self: Ledger, lease: Lease) -> str:
         if away.is_set():
             raise StorageUnavailableError("the server is away")
-        renew(self, lease)
+        return renew(self, lease)
 
     monkeypatch.setattr(Ledger, "renew", renew_unless_away)
-    with LeaseKeeper(ledger, lease, threading.Event()) as keeper:
+    with LeaseKeeper(ledger, lease, threading.Event(), patience_seconds=0.0) as keeper:
         away.set()
         time.sleep(0.8)
         assert keeper.control() is None
@@ -95,6 +97,59 @@ def test_a_database_that_is_away_is_outlived_while_the_lease_lasts(
         assert keeper.control() is None, "it went on renewing"
         away.set()
         wait_for(lambda: keeper.control() == "abandon")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While it is set, leases cannot be renewed, since the database is away."""
+    monkeypatch.setattr(lease_keeper, "RETRY_SECONDS", 0.05)
+    renew, event = Ledger.renew, threading.Event()
+
+    def renew_unless_away(self: Ledger, lease: Lease) -> str:
+        if event.is_set():
+            raise StorageUnavailableError("the server is away")
+        return renew(self, lease)
+
+    monkeypatch.setattr(Ledger, "renew", renew_unless_away)
+    return event
+
+
+def test_while_the_database_is_away_work_goes_on_beyond_the_lease(
+    ledger: Ledger, claim: Callable[[float], Lease], away: threading.Event
+) -> None:
+    lease = claim(1.0)
+    with LeaseKeeper(ledger, lease, threading.Event()) as keeper:
+        away.set()
+        time.sleep(2.0)
+        assert keeper.control() is None
+        away.clear()
+        time.sleep(1.0)
+        assert keeper.control() is None, "nobody took the point meanwhile"
+        assert ledger.claim(lease.study_id, lease.worker_id, 1.0) is None, "the lease was renewed"
+
+
+def test_what_was_taken_while_the_database_was_away_is_lost(
+    ledger: Ledger, claim: Callable[[float], Lease], away: threading.Event
+) -> None:
+    with LeaseKeeper(ledger, claim(1.0), threading.Event()) as keeper:
+        away.set()
+        time.sleep(1.2)
+        claim(60.0)
+        assert keeper.control() is None
+        away.clear()
+        wait_for(lambda: keeper.control() == "abandon")
+
+
+@pytest.mark.parametrize("state", [PAUSED, CANCELLED])
+def test_a_paused_or_cancelled_study_stops_its_trainings(
+    ledger: Ledger, claim: Callable[[float], Lease], state: str
+) -> None:
+    lease = claim(1.0)
+    with LeaseKeeper(ledger, lease, threading.Event()) as keeper:
+        assert keeper.control() is None
+        set_study_state(ledger.database, lease.study_id, state)
+        wait_for(lambda: keeper.control() == "stop")
+        assert keeper.is_cancelled == (state == CANCELLED)
 
 
 def test_a_suspended_machine_has_lost_its_lease_when_it_wakes(
@@ -135,7 +190,8 @@ def test_a_write_gives_up_with_the_lease(
         raise StorageUnavailableError("away")
 
     monkeypatch.setattr(Ledger, "renew", lambda self, lease: write())
-    with LeaseKeeper(ledger, claim(0.3), threading.Event()) as keeper, pytest.raises(LeaseLostError, match="ran out"):
+    keeping = LeaseKeeper(ledger, claim(0.3), threading.Event(), patience_seconds=0.1)
+    with keeping as keeper, pytest.raises(LeaseLostError, match="ran out"):
         keeper.patiently(write)
 
 

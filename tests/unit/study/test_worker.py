@@ -118,10 +118,10 @@ def test_a_database_that_is_away_is_waited_for(
     failures = iter([True, True])
     claim = Ledger.claim
 
-    def sometimes_away(self: Ledger, study: int, holder: int, seconds: float) -> object:
+    def sometimes_away(self: Ledger, study: int, holder: int, seconds: float, token: str) -> object:
         if next(failures, False):
             raise StorageUnavailableError("the server is away")
-        return claim(self, study, holder, seconds)
+        return claim(self, study, holder, seconds, token)
 
     monkeypatch.setattr(Ledger, "claim", sometimes_away)
     bench = open_bench(database, tmp_path, threading.Event())
@@ -143,7 +143,7 @@ def test_patience_ends(database: Database, tmp_path: Path, monkeypatch: pytest.M
     bench.mirror.close()
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_signals_ask_to_stop_and_are_put_back(kind: signal.Signals) -> None:
     before = signal.getsignal(kind)
     stop = threading.Event()
