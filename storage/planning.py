@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from storage.database import Database, now_seconds
 from storage.errors import StorageError
-from storage.schema import FAILED, WAITING, AttemptRow, DatasetRow, EpochRow, PointRow, StudyRow
+from storage.schema import CANCELLED, FAILED, OPEN, WAITING, AttemptRow, DatasetRow, EpochRow, PointRow, StudyRow
 from storage.search_plan import SearchPlan
 from storage.trials import TrialMirror
 
@@ -197,12 +197,16 @@ def give_trials(database: Database, mirror: TrialMirror, study_id: int) -> None:
 def retry_failed(database: Database, mirror: TrialMirror, study_id: int) -> int:
     """Plan every failed point again with a trial that supersedes the failed one, which stays in Optuna.
 
+    A cancelled study is open again.
+
     The caller holds `database.lock("plan")`.
 
     Returns:
         How many points wait again.
     """
     with database.begin() as connection:
+        cancelled = sa.and_(StudyRow.id == study_id, StudyRow.state == CANCELLED)
+        connection.execute(sa.update(StudyRow).where(cancelled).values(state=OPEN))
         failed = connection.scalars(
             sa.select(PointRow.id).where(PointRow.study_id == study_id, PointRow.state == FAILED).with_for_update()
         ).all()

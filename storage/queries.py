@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +25,9 @@ from storage.schema import (
 )
 from storage.search_plan import SearchPlan
 from storage.workers import LOST, STOPPED, TRAINING
+
+SILENT_SECONDS = 600.0
+"""A worker without a point that has not been heard of for so long is lost; one that reads images may be silent."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ class AttemptRecord:
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """A worker: `state` is `training`, `idle`, `stopped` or `lost`; the point it holds, if any."""
+    """A worker: `state` is `training`, `idle`, `stopped` or `lost`; the point it holds, if any.
+
+    `epoch` is the last one on record, `epochs` how many there will be, `epoch_seconds` and `images_per_second` are
+    those of the last one.
+    """
 
     worker: str
     host: str
@@ -98,6 +105,17 @@ class WorkerRecord:
     study: str | None
     trial: int | None
     epoch: int | None
+    versions: dict[str, str] = field(default_factory=dict)
+    epochs: int | None = None
+    epoch_seconds: float | None = None
+    images_per_second: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until its point is trained, if no epoch takes longer than the last one."""
+        if self.epoch is None or self.epochs is None or self.epoch_seconds is None:
+            return None
+        return max(0, self.epochs - self.epoch) * self.epoch_seconds
 
 
 @dataclass(frozen=True)
@@ -270,6 +288,21 @@ def read_epochs(database: Database, study: str) -> tuple[EpochRecord, ...]:
     return tuple(EpochRecord(**row._asdict()) for row in rows)
 
 
+def read_epoch_seconds(database: Database, study_id: int, latest: int = 50) -> float | None:
+    """How long an epoch of a study takes, on average over the latest ones; None before there is any."""
+    recent = (
+        sa.select(EpochRow.seconds)
+        .join(AttemptRow, AttemptRow.id == EpochRow.attempt_id)
+        .join(PointRow, PointRow.id == EpochRow.point_id)
+        .where(PointRow.study_id == study_id)
+        .order_by(AttemptRow.id.desc(), EpochRow.epoch.desc())
+        .limit(latest)
+        .subquery()
+    )
+    with database.read() as connection:
+        return connection.scalar(sa.select(sa.func.avg(recent.c.seconds)))
+
+
 def read_attempts(database: Database, study: str) -> tuple[AttemptRecord, ...]:
     """All attempts of a study, by point and time."""
     number = sa.func.row_number().over(partition_by=AttemptRow.point_id, order_by=AttemptRow.id)
@@ -314,7 +347,7 @@ def read_artifact_ids(database: Database, study: str) -> tuple[str, ...]:
 
 
 def read_workers(database: Database) -> tuple[WorkerRecord, ...]:
-    """All workers, latest first; one that holds an expired lease reads as `lost`."""
+    """All workers, latest first; one that holds an expired lease, or has been silent for long, reads as `lost`."""
     with database.read() as connection:
         rows = connection.execute(
             sa.select(
@@ -324,15 +357,21 @@ def read_workers(database: Database) -> tuple[WorkerRecord, ...]:
                 PointRow.trial_number,
                 PointRow.last_epoch,
                 StudyRow.name.label("study"),
+                StudyRow.spec,
+                EpochRow.seconds,
+                EpochRow.images_per_second,
             )
             .outerjoin(PointRow, sa.and_(PointRow.worker_id == WorkerRow.id, PointRow.lease_token.is_not(None)))
             .outerjoin(StudyRow, StudyRow.id == PointRow.study_id)
+            .outerjoin(EpochRow, sa.and_(EpochRow.point_id == PointRow.id, EpochRow.epoch == PointRow.last_epoch))
             .order_by(WorkerRow.id.desc())
         ).all()
     records = []
     for row in rows:
         over = row.state in (LOST, STOPPED)
         state = LOST if row.expired and not over else TRAINING if row.study and not over else row.state
+        if row.study is None and not over and row.silent > SILENT_SECONDS:
+            state = LOST
         holds = row.study is not None and state == TRAINING
         records.append(
             WorkerRecord(
@@ -345,6 +384,10 @@ def read_workers(database: Database) -> tuple[WorkerRecord, ...]:
                 study=row.study if holds else None,
                 trial=row.trial_number if holds else None,
                 epoch=row.last_epoch if holds else None,
+                versions=dict(row.versions),
+                epochs=row.spec.get("recipe", {}).get("epochs") if holds else None,
+                epoch_seconds=row.seconds if holds else None,
+                images_per_second=row.images_per_second if holds else None,
             )
         )
     return tuple(records)

@@ -8,7 +8,8 @@ from typing import Any
 
 from storage.database import Database
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
-from storage.queries import find_spec, list_studies, read_study
+from storage.queries import StudyRecord, find_spec, list_studies, read_study
+from storage.schema import CANCELLED, PAUSED
 from storage.trials import TrialMirror
 from study.errors import StudyError
 from study.extension import Comparison, compare
@@ -50,6 +51,7 @@ def compare_with_stored(database: Database, asked: StudySpec, facts: DatasetFact
     document = find_spec(database, asked.name)
     if document is None:
         return None
+    _refuse_halted(read_study(database, asked.name))
     comparison = compare(stored_spec(document), asked)
     refusals = list(comparison.refusals)
     if facts is not None and not refusals:
@@ -60,6 +62,16 @@ def compare_with_stored(database: Database, asked: StudySpec, facts: DatasetFact
             "ask for the stored values, or choose another name with --study"
         )
     return comparison
+
+
+def _refuse_halted(record: StudyRecord) -> None:
+    if record.state == PAUSED:
+        raise StudyError(f"study {record.name} is paused; `lmf study resume {record.name}` lets it go on")
+    if record.state == CANCELLED:
+        raise StudyError(
+            f"study {record.name} is cancelled; `lmf study retry {record.name}` plans its points again, --study names "
+            "another"
+        )
 
 
 def plan_study(

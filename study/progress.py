@@ -126,30 +126,35 @@ def best_text(progress: StudyProgress) -> str:
 def worker_table(workers: Sequence[WorkerRecord]) -> Table:
     """Workers as a table."""
     table = Table(box=None, pad_edge=False, title_justify="left")
-    for heading in ("worker", "device", "state", "study", "trial", "epoch", "last seen"):
-        table.add_column(heading, justify="right" if heading in ("trial", "epoch", "last seen") else "left")
+    left = ("host", "device", "state", "study")
+    for heading in ("host", "pid", "device", "state", "study", "trial", "epoch", "images/s", "time left", "last seen"):
+        table.add_column(heading, justify="left" if heading in left else "right")
     for worker in workers:
         table.add_row(
-            worker.worker,
+            worker.host,
+            str(worker.pid),
             worker.device,
             worker.state,
             worker.study or "-",
             "-" if worker.trial is None else str(worker.trial),
-            "-" if worker.epoch is None else str(worker.epoch),
+            "-" if worker.epoch is None else f"{worker.epoch}/{worker.epochs}",
+            "-" if worker.images_per_second is None else f"{worker.images_per_second:.0f}",
+            "-" if worker.seconds_left is None else duration_text(worker.seconds_left),
             f"{duration_text(worker.last_seen_seconds)} ago",
         )
     return table
 
 
-def study_table(rows: Sequence[StudyProgress], time_left: float | None = None) -> Table:
-    """Studies as a table; with the time left where it is known."""
+def study_table(rows: Sequence[StudyProgress], times_left: Sequence[float | None] = ()) -> Table:
+    """Studies as a table, with the seconds left of each where any is known."""
+    times = list(times_left) if any(left is not None for left in times_left) else []
     table = Table(box=None, pad_edge=False)
     headings = ["study", "done", "running", "waiting", "failed", "pruned", "best (validation macro F1)"]
     for heading in headings:
         table.add_column(heading, justify="right" if heading in headings[1:6] else "left")
-    if time_left is not None:
+    if times:
         table.add_column("time left", justify="right")
-    for row in rows:
+    for number, row in enumerate(rows):
         cells = [
             row.study,
             f"{row.states.get('complete', 0) + row.states.get('pruned', 0)}/{row.points}",
@@ -159,7 +164,10 @@ def study_table(rows: Sequence[StudyProgress], time_left: float | None = None) -
             str(row.states.get("pruned", 0)),
             best_text(row),
         ]
-        table.add_row(*cells, *([] if time_left is None else [duration_text(time_left)]))
+        if times:
+            left = times[number]
+            cells.append("-" if left is None else duration_text(left))
+        table.add_row(*cells)
     return table
 
 

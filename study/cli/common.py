@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from study.errors import StudyError
 from study.home import Home, find_home
 
 if TYPE_CHECKING:
@@ -68,14 +67,9 @@ def choose_studies(database: Database, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         StudyError: a name is unknown; the message lists the names there are.
     """
-    from storage.queries import list_studies
+    from study.status import choose_studies
 
-    known = list_studies(database)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        there = ", ".join(known) if known else "none yet; `lmf run` or `lmf demo` makes one"
-        raise StudyError(f"no study named {', '.join(unknown)}; studies here: {there}")
-    return tuple(names) or known
+    return choose_studies(database, names)
 
 
 def print_json(document: object) -> None:

@@ -1,4 +1,4 @@
-"""`lmf study list|show|retry|delete`: what is stored of studies."""
+"""`lmf study list|show|pause|resume|cancel|retry|delete`: what is stored of studies, and whether they go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from study.errors import StudyError
 
 @click.group("study")
 def study_command() -> None:
-    """List, show, retry or delete studies."""
+    """List, show, pause, resume, cancel, retry or delete studies."""
 
 
 @study_command.command("list")
@@ -21,8 +21,8 @@ def study_command() -> None:
 @storage_option
 def list_command(as_json: bool, storage: str | None) -> None:
     """List all studies, oldest first."""
-    from study.cli.status import status_document
     from study.reporting.leakage import has_leaks, leakage_short
+    from study.status import status_document
 
     _, database = open_existing(storage)
     try:
@@ -35,7 +35,8 @@ def list_command(as_json: bool, storage: str | None) -> None:
     for study in document["studies"]:
         leaks = f", {leakage_short(study['leakage'])}" if has_leaks(study["leakage"]) else ""
         points = f"{study['complete'] + study['pruned']}/{study['points']} points"
-        click.echo(f"{study['study']}: {study['dataset']}, {study['model']}, {points}{leaks}")
+        state = "" if study["state"] == "open" else f", {study['state']}"
+        click.echo(f"{study['study']}: {study['dataset']}, {study['model']}, {points}{state}{leaks}")
 
 
 @study_command.command("show")
@@ -69,6 +70,7 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
         "study": record.name,
         "dataset": record.dataset,
         "model": record.model,
+        "state": record.state,
         "fingerprint": record.fingerprint,
         "split fingerprint": record.split_fingerprint,
         "images": counts,
@@ -87,11 +89,80 @@ def show_command(name: str, as_json: bool, storage: str | None) -> None:
         )
 
 
+@study_command.command("pause")
+@click.argument("names", metavar="STUDY...", nargs=-1, required=True)
+@storage_option
+def pause_command(names: tuple[str, ...], storage: str | None) -> None:
+    """Let no point of studies be taken until they are resumed; workers write checkpoints and give their points back."""
+    from study.halting import pause
+    from study.progress import count_text, duration_text
+
+    _, database = open_existing(storage)
+    try:
+        for name in choose_studies(database, names):
+            holders = pause(database, name)
+            within = duration_text(max((seconds for _, seconds in holders), default=0.0))
+            at_work = f"; {count_text(len(holders), 'worker')} at it will stop within {within}" if holders else ""
+            click.echo(f"{name}: paused{at_work}")
+    finally:
+        database.close()
+
+
+@study_command.command("resume")
+@click.argument("names", metavar="STUDY...", nargs=-1, required=True)
+@storage_option
+def resume_command(names: tuple[str, ...], storage: str | None) -> None:
+    """Let paused studies go on: workers that wait take their points, and trainings go on from their checkpoints."""
+    from study.halting import resume
+
+    _, database = open_existing(storage)
+    try:
+        for name in choose_studies(database, names):
+            click.echo(f"{name}: resumed" if resume(database, name) else f"{name}: it was not paused")
+    finally:
+        database.close()
+
+
+@study_command.command("cancel")
+@click.argument("names", metavar="STUDY...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@storage_option
+def cancel_command(names: tuple[str, ...], yes: bool, storage: str | None) -> int:
+    """End studies: stop their trainings and close what is not trained as failed; what is trained is kept."""
+    from study.halting import cancel
+    from study.progress import count_text, duration_text
+
+    def say_who(holders: list[tuple[str, float]]) -> None:
+        workers = ", ".join(worker for worker, _ in holders)
+        within = duration_text(max(seconds for _, seconds in holders))
+        click.echo(f"waiting for {workers}, which will stop within {within}", err=True)
+
+    home, database = open_existing(storage)
+    left = 0
+    try:
+        names = choose_studies(database, names)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise StudyError(f"{', '.join(names)}: give --yes to confirm that the rest shall not be trained")
+            click.confirm(f"Train nothing more of {', '.join(names)}?", abort=True)
+        for name in names:
+            closed, held = cancel(database, home, name, say_who)
+            left += held
+            still = f"; workers still hold {held}, and close them when they can reach the database" if held else ""
+            click.echo(f"{name}: cancelled, {count_text(closed, 'point')} closed without being trained{still}")
+    finally:
+        database.close()
+    return 1 if left else 0
+
+
 @study_command.command("retry")
 @click.argument("name", metavar="STUDY")
 @storage_option
 def retry_command(name: str, storage: str | None) -> None:
-    """Plan the failed points of a study again, each with a new trial; the failed trials stay in Optuna."""
+    """Plan the failed points of a study again, each with a new trial; the failed trials stay in Optuna.
+
+    A cancelled study is open again afterwards.
+    """
     from storage.planning import retry_failed
     from storage.queries import read_study
     from storage.trials import TrialMirror

@@ -62,6 +62,7 @@ def test_status_as_json_has_leaks_beside_the_stable_keys(home, leaks, leaking):
     assert list(studies[0]) == [
         *("study", "dataset", "model", "points", "waiting", "running", "complete", "failed", "pruned"),
         *("attempts", "lost_attempts", "lost_epochs", "best", "leakage", "warnings"),
+        *("state", "seconds_left", "hours", "failures"),
     ]
 
 
