@@ -41,10 +41,12 @@ def open_optuna_storage(database: Database) -> RDBStorage:
     Raises:
         StorageError: Optuna's tables belong to another version of Optuna.
     """
-    # Optuna looks at its tables by a connection of its own: it takes the place of ours, so that there is one at a time.
-    database.engine.dispose()
-    with optuna_errors(database):
-        storage = _make_storage(database, create=False)
+    # Optuna looks at its tables by an engine of its own, which is lent our connection, so that there is one.
+    with optuna_errors(database), database.engine.connect() as connection:
+        driver_connection = connection.connection.dbapi_connection
+        storage = _make_storage(
+            database, skip_table_creation=True, poolclass=sa.StaticPool, creator=lambda: driver_connection
+        )
         found, expected = storage.get_current_version(), storage.get_head_version()
     if found != expected:
         raise StorageError(
@@ -60,16 +62,17 @@ def open_optuna_storage(database: Database) -> RDBStorage:
 def create_optuna_tables(database: Database) -> None:
     """Make Optuna's tables where they are missing; the caller holds the schema lock."""
     with optuna_errors(database):
-        _make_storage(database, create=True)
+        arguments = {"timeout": BUSY_SECONDS} if database.backend == "sqlite" else dict(POSTGRESQL_ARGUMENTS)
+        _make_storage(database, skip_table_creation=False, poolclass=sa.NullPool, connect_args=arguments)
 
 
-def _make_storage(database: Database, *, create: bool) -> RDBStorage:
+def _make_storage(database: Database, *, skip_table_creation: bool, **options: Any) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arguments = {"timeout": BUSY_SECONDS} if database.backend == "sqlite" else dict(POSTGRESQL_ARGUMENTS)
     # Rendered, a URL has no braces, which Optuna would take for its `{SCHEMA_VERSION}`.
     url = database.url.render_as_string(hide_password=False)
-    options = {"poolclass": sa.NullPool, "connect_args": arguments}
-    return RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=not create)
+    return RDBStorage(
+        url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=skip_table_creation
+    )
 
 
 @dataclass(frozen=True)

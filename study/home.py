@@ -54,14 +54,18 @@ class Home:
 def find_home(storage: str | None = None) -> Home:
     """Resolve the home from `--storage` and the environment.
 
+    A URL that has a user and no password takes the password from the file that `LMF_STORAGE_PASSWORD_FILE` names.
+
     Args:
         storage: a SQLAlchemy URL that wins over `LMF_STORAGE` and `LMF_STORAGE_FILE`.
 
     Raises:
-        StudyError: `LMF_STORAGE_FILE` cannot be read or is empty.
+        StudyError: `LMF_STORAGE_FILE` or `LMF_STORAGE_PASSWORD_FILE` cannot be read or is empty.
     """
     root = Path(os.environ.get("LMF_HOME") or "lmf-home").expanduser().absolute()
-    url = storage or os.environ.get("LMF_STORAGE") or _url_from_file(os.environ.get("LMF_STORAGE_FILE"))
+    url = storage or os.environ.get("LMF_STORAGE") or _read_setting("LMF_STORAGE_FILE", "one SQLAlchemy URL").strip()
+    if url and os.environ.get("LMF_STORAGE_PASSWORD_FILE"):
+        url = _with_password(url)
     artifacts = os.environ.get("LMF_ARTIFACTS") or str(root / "artifacts")
     if "://" not in artifacts:
         artifacts = str(Path(artifacts).expanduser().absolute())
@@ -81,14 +85,39 @@ def _sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def _url_from_file(path: str | None) -> str | None:
-    if not path:
-        return None
+def _with_password(url: str) -> str:
+    """A URL with the password of `LMF_STORAGE_PASSWORD_FILE`, if it wants one; what is no URL stays as it is."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        url = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url
+    if not parsed.username or parsed.password is not None:
+        return url
+    password = _read_setting("LMF_STORAGE_PASSWORD_FILE", "the database's password")
+    return parsed.set(password=password).render_as_string(hide_password=False)
+
+
+def _read_setting(variable: str, content: str) -> str:
+    """What a file holds that a variable names, without the line's end; nothing where the variable is not set.
+
+    Args:
+        variable: the variable.
+        content: what the file should hold.
+
+    Raises:
+        StudyError: the file cannot be read or is empty.
+    """
+    path = os.environ.get(variable)
+    if not path:
+        return ""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise StudyError(f"LMF_STORAGE_FILE: cannot read {path}: {reason}; it should hold one SQLAlchemy URL") from None
-    if not url:
-        raise StudyError(f"LMF_STORAGE_FILE: {path} is empty; it should hold one SQLAlchemy URL")
-    return url
+        raise StudyError(f"{variable}: cannot read {path}: {reason}; it should hold {content}") from None
+    if not text.strip():
+        raise StudyError(f"{variable}: {path} is empty; it should hold {content}")
+    return text

@@ -14,7 +14,10 @@ from typing import Any
 Lmf = Callable[..., "Ran"]
 """Runs `lmf` with arguments."""
 
-VARIABLES = ("LMF_HOME", "LMF_STORAGE", "LMF_STORAGE_FILE", "LMF_ARTIFACTS", "LMF_DATA", "LMF_FAULT")
+VARIABLES = (
+    *("LMF_HOME", "LMF_STORAGE", "LMF_STORAGE_FILE", "LMF_STORAGE_PASSWORD_FILE", "LMF_ARTIFACTS", "LMF_DATA"),
+    *("LMF_FAULT", "LMF_LOG_JSON", "LMF_LOG_LEVEL"),
+)
 
 
 @dataclass(frozen=True)

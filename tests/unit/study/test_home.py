@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from lmf_testing.postgres import AWKWARD
 
 from study.errors import StudyError
 from study.home import data_root, find_home
@@ -13,8 +14,8 @@ from study.home import data_root, find_home
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LMF_HOME", "LMF_STORAGE", "LMF_STORAGE_FILE", "LMF_ARTIFACTS", "LMF_DATA"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "STORAGE", "STORAGE_FILE", "STORAGE_PASSWORD_FILE", "ARTIFACTS", "DATA"):
+        monkeypatch.delenv(f"LMF_{name}", raising=False)
 
 
 def test_everything_lies_in_a_folder_here_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +62,38 @@ def test_a_bad_storage_file_is_refused(
     monkeypatch.setenv("LMF_STORAGE_FILE", str(file))
     with pytest.raises(StudyError, match=said):
         find_home()
+
+
+@pytest.fixture
+def password_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "password"
+    file.write_text(f" {AWKWARD} \r\n", newline="")
+    monkeypatch.setenv("LMF_STORAGE_PASSWORD_FILE", str(file))
+    return file
+
+
+def test_a_password_may_lie_in_a_file_of_its_own(password_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMF_STORAGE", "postgresql+psycopg://lmf@db:5432/lmf")
+    found = sa.make_url(find_home().storage_url)
+    assert found.password == f" {AWKWARD} "
+    assert (found.username, found.host, found.database) == ("lmf", "db", "lmf")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://lmf:own@db/lmf", "postgresql+psycopg:///lmf", "sqlite:////a.db", "no url"]
+)
+def test_a_url_that_wants_no_password_stays_as_it_is(password_file: Path, url: str) -> None:
+    password_file.unlink()
+    assert find_home(url).storage_url == url
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b" \n", "is empty"), (b"\xff\xfe", "not text")])
+def test_a_bad_password_file_is_refused(password_file: Path, content: bytes | None, said: str) -> None:
+    password_file.unlink()
+    if content is not None:
+        password_file.write_bytes(content)
+    with pytest.raises(StudyError, match=rf"LMF_STORAGE_PASSWORD_FILE: .*{said}"):
+        find_home("postgresql+psycopg://lmf@db/lmf")
 
 
 def test_no_password_is_in_its_text() -> None:
