@@ -159,7 +159,7 @@ class StudyRows:
                     self._insert(table, [change(row)])
                     continue
                 self._ids.setdefault(table.name, {})[row[number.name]] = known[number.name]
-                lacking = {name: row[name] for name, value in known.items() if value is None and row[name] is not None}
+                lacking = {name: row[name] for name, value in known.items() if row[name] and not value}
                 if lacking:
                     self.writing.execute(sa.update(table).where(number == known[number.name]).values(lacking))
 

@@ -51,7 +51,7 @@ def open_optuna_storage(database: Database) -> RDBStorage:
     if found != expected:
         raise StorageError(
             f"{show_url(database.url)}: Optuna's tables are of schema {found}, this Optuna {optuna.__version__} has "
-            f"{expected}; install the matching Optuna, or run `optuna storage upgrade`"
+            f"{expected}; install the matching Optuna, or run `lmf db upgrade`"
         )
     storage.engine = database.engine
     storage.scoped_session = scoped_session(sessionmaker(bind=database.engine))

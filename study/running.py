@@ -16,7 +16,8 @@ from storage.workers import Workers
 from study.errors import StudyError
 from study.home import Home
 from study.images import load_images
-from study.launch.local import LocalWorkers, worker_command
+from study.launch.base import WorkerRequest, worker_flags
+from study.launch.local import LocalLauncher
 from study.machine import Crew, choose_crew, fit_to_machine
 from study.plan import PlannedStudy, compare_with_stored, plan_study
 from study.progress import ProgressDisplay, count_text, duration_text, progress_bars
@@ -156,28 +157,34 @@ def _train(
         record = read_study(database, planned.spec.name)
         images = sum(map(sum, record.counts.values()))
         crew = choose_crew(planned.spec.recipe, len(record.class_names), images, options)
-    devices = crew.devices
     count = min(crew.workers, read_study(database, planned.spec.name).remaining)
-    commands = [
-        worker_command(planned.spec.name, _worker_flags(options, devices[number % len(devices)]))
-        for number in range(count)
-    ]
     threads = count_text(planned.spec.recipe.threads, "thread")
-    console.print(f"{count_text(count, 'worker')} on {', '.join(devices)}, {threads} each", highlight=False)
-    supervisor = LocalWorkers(database, planned.study_id, commands, home.environment(), home.root / "logs")
+    console.print(f"{count_text(count, 'worker')} on {', '.join(crew.devices)}, {threads} each", highlight=False)
+    request = WorkerRequest((planned.spec.name,), count, crew.devices, _worker_flags(options))
     with ProgressDisplay(database, planned.spec.name, console) as display:
-        supervisor.run(stop, display.tick)
-    return tuple(supervisor.refusals)
+        workers = LocalLauncher(database, home).launch(request)
+        try:
+            workers.wait(stop, display.tick)
+        finally:
+            workers.stop(display.tick)
+    return workers.refusals
 
 
-def _worker_flags(options: RunOptions, device: str) -> list[str]:
-    flags = [f"--device={device}", f"--keep-weights={options.keep_weights}", f"--max-attempts={options.max_attempts}"]
-    flags += [f"--lease-seconds={options.lease_seconds:g}"]
-    return flags + (["--allow-versions"] if options.allow_versions else [])
+def _worker_flags(options: RunOptions) -> tuple[str, ...]:
+    return worker_flags(
+        {
+            "keep_weights": options.keep_weights,
+            "max_attempts": options.max_attempts,
+            "lease_seconds": f"{options.lease_seconds:g}",
+            "database_patience": f"{options.database_patience:g}",
+            "allow_versions": options.allow_versions,
+        }
+    )
 
 
 def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, home: Home, console: Console) -> None:
     """Say what came out, and where to read more."""
+    from study.dashboard.figures import show_in_dashboard
     from study.reporting.files import write_reports
 
     summary = summarize(record)
@@ -209,6 +216,7 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
         if notice is not None:
             console.print(f"  {notice}", highlight=False, soft_wrap=True, markup=False)
         report = write_reports(database, (record.name,), home.reports)[0]
+        show_in_dashboard(database, record.name)
         console.print(f"report:   {report}", highlight=False, soft_wrap=True)
         kept = next((point.weights for point in record.points if point.weights and point.trial_number == trial), None)
         if kept is not None:

@@ -65,6 +65,8 @@ class Desks:
         device: where to train.
         options: attempts, weights to keep, patience.
         stop: set to make the worker stop.
+        mirror: Optuna's side of the database.
+        is_strict: whether a study that cannot be served is an error rather than skipped.
         refused: why each study that cannot be served here cannot.
     """
 
@@ -74,6 +76,7 @@ class Desks:
     options: RunOptions
     stop: threading.Event
     mirror: TrialMirror
+    is_strict: bool
     refused: dict[int, str] = field(default_factory=dict)
     _latest: Desk | None = None
 
@@ -81,6 +84,7 @@ class Desks:
         """What is needed to work on a study; None where it cannot be served here, which is said once.
 
         Raises:
+            StudyError: it cannot be served here, and is not to be skipped.
             StorageError: the database refuses for good, or stays away longer than the patience lasts.
         """
         if study.study_id in self.refused:
@@ -92,6 +96,8 @@ class Desks:
             except StorageUnavailableError:
                 raise
             except (StudyError, TrainerError, StorageError) as error:
+                if self.is_strict:
+                    raise StudyError(str(error)) from None
                 self.refused[study.study_id] = str(error)
                 logger.warning("study %s is skipped: %s", study.name, error)
         return self._latest
@@ -155,9 +161,9 @@ def work_on_studies(
         mirror = None
         try:
             mirror = worker.patiently(lambda: TrialMirror.open(database))
-            desks = Desks(home, database, device, options, stop, mirror)
+            desks = Desks(home, database, device, options, stop, mirror, is_strict=bool(names))
             with log_context(worker=worker.name):
-                _serve_all(worker, desks, names, agenda, limits)
+                _serve_all(worker, desks, agenda, limits)
             todo = worker.patiently(agenda)
         finally:
             worker.close()
@@ -166,9 +172,7 @@ def work_on_studies(
     return Served(worker.ends, sum(study.open_points for study in todo if study.study_id not in desks.refused))
 
 
-def _serve_all(
-    worker: Worker, desks: Desks, names: Sequence[str], agenda: Callable[[], list[OpenStudy]], limits: Limits
-) -> None:
+def _serve_all(worker: Worker, desks: Desks, agenda: Callable[[], list[OpenStudy]], limits: Limits) -> None:
     idle_since = None
     while worker.may_take:
         todo = [study for study in worker.patiently(agenda) if study.study_id not in desks.refused]
@@ -176,8 +180,6 @@ def _serve_all(
         for study in todo:
             if study.free_points and worker.may_take:
                 desk = worker.patiently(partial(desks.prepare, study))
-                if desk is None and names:
-                    raise StudyError(desks.refused[study.study_id])
                 if desk is not None:
                     took_any |= worker.take_points(desk.bench, desk.study_id, desk.objective, desk.search)
         if took_any:

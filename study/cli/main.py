@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = BAD_REQUEST
     except click.ClickException as error:
         code = _refuse(error.format_message())
     except (StudyError, TrainerError, StorageError) as error:

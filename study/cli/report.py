@@ -25,6 +25,7 @@ def report_command(studies: tuple[str, ...], csv: bool, output: Path | None, sto
 
     The file opens in any browser without a network. Prints the path of each file that it wrote.
     """
+    from study.dashboard.figures import show_in_dashboard
     from study.reporting.files import write_reports
 
     home, database = open_existing(storage)
@@ -34,5 +35,7 @@ def report_command(studies: tuple[str, ...], csv: bool, output: Path | None, sto
             raise StudyError("no study to report on yet; `lmf run` or `lmf demo` makes one")
         for path in write_reports(database, names, home.reports, output=output, csv=csv):
             click.echo(str(path))
+        for name in names:
+            show_in_dashboard(database, name)
     finally:
         database.close()

@@ -1,1 +1,1 @@
-"""Starting workers: on this machine."""
+"""Starting workers: on this machine, by SLURM, on Kubernetes, or in this process."""

@@ -4,28 +4,54 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.agenda import open_studies
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
 from storage.ledger import Ledger
 from storage.workers import Workers
+from study.cli.main import BAD_REQUEST
+from study.home import Home
+from study.launch.base import ENDED_CODES, Deaths, Tick, WorkerRequest, death_text, lmf_command, no_tick
 from study.lease_keeper import SUPERVISOR_VARIABLE
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 60.0
-MOST_QUICK_DEATHS = 5
 STOP_SECONDS = 120.0
-EXIT_REFUSED = 2
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Starts workers as processes of this machine.
+
+    Attributes:
+        database: where the studies are planned.
+        home: the home that the workers get.
+    """
+
+    database: Database
+    home: Home
+
+    def launch(self, request: WorkerRequest) -> LocalWorkers:
+        """Start the workers; whoever called must in the end call `stop`.
+
+        Raises:
+            StorageError: the log folder cannot be made.
+        """
+        commands = [lmf_command(request.arguments(number)) for number in range(request.count)]
+        workers = LocalWorkers(
+            self.database, request.studies, commands, self.home.environment(), self.home.root / "logs"
+        )
+        workers.start()
+        return workers
 
 
 @dataclass
@@ -36,7 +62,7 @@ class _Slot:
     command: Sequence[str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    deaths: int = 0
+    deaths: Deaths = field(default_factory=Deaths)
     epochs_at_start: int = 0
     start_after: float = 0.0
     over: bool = False
@@ -44,98 +70,74 @@ class _Slot:
 
 @dataclass
 class LocalWorkers:
-    """Supervises the workers of one study on this machine.
+    """Supervises worker processes on this machine.
 
     Attributes:
-        database: where the study is planned.
-        study_id: the study.
+        database: where the studies are planned.
+        studies: the studies that the workers serve; none for all.
         commands: the command line of each worker; no secret may be in one.
         environment: variables that every worker gets beside this process's own; secrets go here.
         logs: a folder for the workers' logs.
-        refusals: what workers said that refused to work, to be shown to the user.
     """
 
     database: Database
-    study_id: int
+    studies: tuple[str, ...]
     commands: Sequence[Sequence[str]]
     environment: Mapping[str, str] = field(repr=False)
     logs: Path
-    refusals: list[str] = field(default_factory=list)
+    _slots: list[_Slot] = field(default_factory=list, init=False, repr=False)
+    _refusals: list[str] = field(default_factory=list, init=False, repr=False)
 
-    def run(self, stop: threading.Event, on_tick: Callable[[], None]) -> None:
-        """Run all workers until no point is left to them, or until `stop` is set.
+    @property
+    def description(self) -> str:
+        """Where the logs are."""
+        return f"logs: {self.logs}"
 
-        Args:
-            stop: set to checkpoint, release and end everything.
-            on_tick: called about twice a second.
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What workers said that refused to work, and which were given up."""
+        return tuple(self._refusals)
+
+    def start(self) -> None:
+        """Start all workers.
 
         Raises:
-            StorageError: the log folder cannot be made.
+            StorageError: the log folder cannot be made, or a log cannot be written.
         """
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self.logs}: cannot make this folder: {error.strerror}") from None
-        slots = [
-            _Slot(number, command, self.logs / f"worker-{number}.log")
-            for number, command in enumerate(self.commands, start=1)
-        ]
+        # Several machines may share the folder.
+        host = socket.gethostname()
+        for number, command in enumerate(self.commands, start=1):
+            self._slots.append(_Slot(number, command, self.logs / f"{host}-worker-{number}.log"))
         try:
-            while not stop.is_set() and not all(slot.over for slot in slots):
-                for slot in slots:
-                    self._look_after(slot)
-                on_tick()
-                stop.wait(POLL_SECONDS)
-        finally:
-            self._stop_all(slots, on_tick)
-
-    def _look_after(self, slot: _Slot) -> None:
-        if slot.over:
-            return
-        if slot.process is None:
-            if time.monotonic() >= slot.start_after:
+            for slot in self._slots:
                 self._start(slot)
-            return
-        code = slot.process.poll()
-        if code is None:
-            return
-        slot.process = None
-        if code in (0, 1, 3):
-            slot.over = True
-        elif code == EXIT_REFUSED:
-            slot.over = True
-            self.refusals.append(last_line(slot.log))
-        else:
-            self._bury(slot, code)
+        except BaseException:
+            self.stop()
+            raise
 
-    def _bury(self, slot: _Slot, code: int) -> None:
-        """Free what a dead worker held, and start another one after a pause that grows while nothing is trained."""
-        self._release_dead()
-        slot.deaths = slot.deaths + 1 if self._epochs() == slot.epochs_at_start else 1
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        if slot.deaths >= MOST_QUICK_DEATHS:
-            slot.over = True
-            self.refusals.append(f"worker {slot.number} {how} {slot.deaths} times in a row; see {slot.log}")
-            return
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (slot.deaths - 1))
-        slot.start_after = time.monotonic() + pause
-        logger.warning("worker %d %s; starting another in %.0f s (log: %s)", slot.number, how, pause, slot.log)
+    def wait(self, stop: threading.Event, on_tick: Tick) -> None:
+        """Keep the workers alive until no point is left to them, or until `stop` is set.
 
-    def _start(self, slot: _Slot) -> None:
-        slot.epochs_at_start = self._epochs()
-        with slot.log.open("ab") as log:
-            slot.process = subprocess.Popen(
-                slot.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.environment, SUPERVISOR_VARIABLE: str(os.getpid())},
-                start_new_session=True,
-            )
+        Args:
+            stop: set to return; the workers then go on, unwatched, until `stop()`.
+            on_tick: called about twice a second.
 
-    def _stop_all(self, slots: Sequence[_Slot], on_tick: Callable[[], None]) -> None:
+        Raises:
+            StorageError: a log cannot be written.
+        """
+        while not stop.is_set() and not all(slot.over for slot in self._slots):
+            for slot in self._slots:
+                self._look_after(slot)
+            on_tick()
+            stop.wait(POLL_SECONDS)
+
+    def stop(self, on_tick: Tick = no_tick) -> None:
         """Ask all workers to stop, wait until they have, and kill those that do not."""
-        alive = [slot.process for slot in slots if slot.process is not None and slot.process.poll() is None]
+        alive = [slot.process for slot in self._slots if slot.process is not None and slot.process.poll() is None]
         for process in alive:
             process.terminate()
         until = time.monotonic() + STOP_SECONDS
@@ -150,6 +152,55 @@ class LocalWorkers:
                     process.wait()
             self._release_dead()
 
+    def _look_after(self, slot: _Slot) -> None:
+        if slot.over:
+            return
+        if slot.process is None:
+            if time.monotonic() >= slot.start_after:
+                self._start(slot)
+            return
+        code = slot.process.poll()
+        if code is None:
+            return
+        slot.process = None
+        if code not in ENDED_CODES:
+            self._bury(slot, code)
+            return
+        slot.over = True
+        if code == BAD_REQUEST:
+            self._refusals.append(last_line(slot.log))
+
+    def _bury(self, slot: _Slot, code: int) -> None:
+        """Free what a dead worker held, and start another one after a pause that grows while nothing is trained."""
+        self._release_dead()
+        pause = slot.deaths.add(fruitless=self._epochs() == slot.epochs_at_start)
+        if pause is None:
+            slot.over = True
+            self._refusals.append(
+                f"worker {slot.number} {death_text(code)} {slot.deaths.in_a_row} times in a row; see {slot.log}"
+            )
+            return
+        slot.start_after = time.monotonic() + pause
+        logger.warning(
+            "worker %d %s; starting another in %.0f s (log: %s)", slot.number, death_text(code), pause, slot.log
+        )
+
+    def _start(self, slot: _Slot) -> None:
+        slot.epochs_at_start = self._epochs()
+        try:
+            log = slot.log.open("ab")
+        except OSError as error:
+            raise StorageError(f"{slot.log}: cannot write this file: {error.strerror}") from None
+        with log:
+            slot.process = subprocess.Popen(
+                slot.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment, SUPERVISOR_VARIABLE: str(os.getpid())},
+                start_new_session=True,
+            )
+
     def _release_dead(self) -> None:
         try:
             Workers(self.database).release_dead()
@@ -157,16 +208,13 @@ class LocalWorkers:
             logger.warning("cannot free the points of dead workers now, their leases will run out: %s", error)
 
     def _epochs(self) -> int:
+        """How many epochs are on record in the studies that are served and still open; -1 where nobody can say."""
+        ledger = Ledger(self.database)
         try:
-            return Ledger(self.database).epochs_on_record(self.study_id)
-        except StorageUnavailableError:
+            served = [study for study in open_studies(self.database) if study.name in (self.studies or (study.name,))]
+            return sum(ledger.epochs_on_record(study.study_id) for study in served)
+        except StorageError:
             return -1
-
-
-def worker_command(study: str, flags: Sequence[str]) -> list[str]:
-    """The command line of a worker of a study on this machine."""
-    # Without the current folder on the path, a package of the user's that lies there shadows none of ours.
-    return [sys.executable, "-P", "-m", "study.cli.main", "worker", study, *flags]
 
 
 def last_line(log: Path) -> str:

@@ -33,12 +33,12 @@ SLOW, SLOW_SECONDS = "slow", 0.5
 FACTS = DatasetFacts("light", "f" * 64, "s" * 64, ("a", "b"), {"train": (8, 4), "val": (2, 1), "test": (2, 1)})
 
 
-def plan_light(database: Database, points: int, study: str = STUDY) -> int:
+def plan_light(database: Database, points: int, study: str = STUDY, epochs: int = EPOCHS) -> int:
     """Plan a study of so many points and return its id."""
     mirror = TrialMirror.open(database)
     try:
         with database.lock("plan"):
-            study_id = save_study(database, mirror, study, "none", {"recipe": {"epochs": EPOCHS}}, FACTS)
+            study_id = save_study(database, mirror, study, "none", {"recipe": {"epochs": epochs}}, FACTS)
             new = [NewPoint(f"p{n}", 1.0, 0.5 + n / points, "lmf", 23, ("beta",)) for n in range(points)]
             plan_points(database, mirror, study_id, new)
             return study_id

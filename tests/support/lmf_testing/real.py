@@ -15,9 +15,9 @@ from study.home import Home
 from study.images import load_images
 from study.plan import PlannedStudy, plan_study
 from study.run_options import RunOptions
+from study.serving import work_on_studies
 from study.spec import StudySpec
 from study.spec_input import build_study
-from study.serving import work_on_studies
 from study.worker import library_versions, stop_on_signals
 
 STUDY = "digits"

@@ -178,7 +178,7 @@ class TestRefusals:
         source, target = pair
         source.plan(2)
         source.mirror.delete_study(STUDY)
-        with pytest.raises(StorageError, match="skin-small: row 1 of studies, .* is missing; `lmf db check`"):
+        with pytest.raises(StorageError, match=r"skin-small: row 1 of studies, .* is missing; `lmf db check`"):
             copy_study(source.database, target.database, STUDY)
         check_target(target.database, (STUDY,))
 

@@ -115,7 +115,7 @@ def test_tables_of_another_optuna_are_a_problem(database: Database) -> None:
     _, optuna = check_schema(database)
     assert (optuna.check, optuna.level) == ("optuna", Level.PROBLEM)
     assert "v2.6.0.a" in optuna.found
-    assert "optuna storage upgrade" in optuna.advice
+    assert "lmf db upgrade" in optuna.advice
 
 
 def test_an_empty_database_is_no_problem(storage_url: str) -> None:

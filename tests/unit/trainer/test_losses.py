@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lmf_testing.waiting import no_waiting
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -300,14 +301,11 @@ def test_cuda_equals_the_processor_and_never_waits(case: str, gpu: torch.device)
     loss = make(case).to(gpu)
     on_gpu, aims = logits.to(gpu).requires_grad_(), targets.to(gpu)
     loss(on_gpu, aims)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         value = loss(on_gpu, aims)
         value.backward()
         with torch.autocast("cuda", torch.bfloat16):
             reduced = loss(on_gpu.bfloat16(), aims)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     here = logits.requires_grad_()
     make(case)(here, targets).backward()
     assert here.grad is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from lmf_testing.training import CPU, Data, Trial, config_of
+from lmf_testing.waiting import forbid_waiting
 from torch._dynamo.exc import BackendCompilerFailed
 
 from trainer.config import Recipe
@@ -179,7 +180,7 @@ class TestGpu:
             nonlocal calls
             calls += 1
             within = steps + 1 < calls < 2 * steps + 1
-            torch.cuda.set_sync_debug_mode("error" if within else "default")
+            forbid_waiting(within)
 
         try:
             train(
@@ -194,5 +195,5 @@ class TestGpu:
                 control=control,
             )
         finally:
-            torch.cuda.set_sync_debug_mode("default")
+            forbid_waiting(False)
         assert calls > 2 * steps

@@ -1,0 +1,202 @@
+"""A study's figures inside optuna-dashboard, which keeps them among the attributes of Optuna's study."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+import plotly.io as pio
+
+from storage.errors import StorageError
+from study.reporting import curves, figures
+from study.reporting.leakage import has_leaks, leakage_line
+from study.reporting.picture import Picture, label
+from study.reporting.rows import EpochRow, class_counts, epoch_rows, point_rows
+from study.reporting.statistics import StudySummary, summarize
+from study.reporting.text import counted
+
+if TYPE_CHECKING:
+    from storage.database import Database
+    from storage.queries import EpochRecord, StudyRecord
+    from storage.trials import TrialMirror
+
+logger = logging.getLogger(__name__)
+
+# On white as on optuna-dashboard's dark ground; it keeps one figure for both, and draws it as it is.
+PALETTE = {
+    "text": "#7b8087",
+    "muted": "#7b8087",
+    "line": "rgba(127, 127, 127, 0.30)",
+    "faint": "rgba(127, 127, 127, 0.40)",
+    "surface": "#1c2127",
+    "accent": "#3f83c8",
+    "test": "#3f83c8",
+    "val": "#c4690f",
+    "joint": "#8a6fd6",
+    "beta": "#1b9070",
+    "alpha": "#d0507f",
+}
+GROUNDS = ("#ffffff", "#1e1e1e", "#121212")
+"""What the figures lie on: optuna-dashboard's cards in light and dark, and its dark page."""
+MOST_EPOCHS = 1500
+"""How many epochs the other points than the best have at most in the figure of learning curves."""
+
+_MARK = "lmf:figures"
+_LOCK = "figures"
+_TITLES = {"settings": "Fig 4: mean macro F1 of each setting"}
+_TITLE_PIXELS = 52
+_HOVER_TEXT = "#ffffff"
+_LEAST_OPACITY = 0.8
+
+
+_ORDER = ("settings", "points-test", "points-val", "ratio", "curves", "losses", "halves", "classes")
+_PREFIX = "lmf-"
+
+
+def figure_place(figure_id: str) -> tuple[int, str]:
+    """Where a figure stands among those of its study: ours in the report's order, then others by their ids."""
+    name = figure_id.removeprefix(_PREFIX)
+    return (_ORDER.index(name) if figure_id.startswith(_PREFIX) and name in _ORDER else len(_ORDER), figure_id)
+
+
+def publish_figures(database: Database, study: str, *, lock_seconds: float = 60.0) -> int:
+    """Put a study's figures into optuna-dashboard, in place of those that are there.
+
+    Args:
+        database: holds the study.
+        study: its name.
+        lock_seconds: how long to wait for another process that writes figures.
+
+    Returns:
+        How many figures were written: 0 where those that are there are the same, or there is nothing to draw yet.
+
+    Raises:
+        StorageError: there is no such study, the database cannot be read or written, or another process wrote figures
+            all that time.
+    """
+    from storage.queries import read_epochs, read_study
+
+    return publish_record(database, read_study(database, study), read_epochs(database, study), lock_seconds)
+
+
+def show_in_dashboard(database: Database, study: str) -> None:
+    """Put a study's figures into optuna-dashboard where that can be done now; else a warning says why not."""
+    try:
+        publish_figures(database, study)
+    except StorageError as error:
+        logger.warning("%s: the figures in the dashboard are not up to date: %s", study, error)
+
+
+def publish_record(
+    database: Database, study: StudyRecord, epochs: Sequence[EpochRecord], lock_seconds: float = 60.0
+) -> int:
+    """The same for a study that was read already."""
+    from storage.trials import TrialMirror, optuna_errors
+
+    drawn = study_figures(study, epochs)
+    if not drawn:
+        return 0
+    mark = hashlib.sha256("\n".join(f"{name} {figure.to_json()}" for name, figure in drawn.items()).encode())
+    written = 0
+    with database.lock(_LOCK, lock_seconds):
+        mirror = TrialMirror.open(database)
+        try:
+            with optuna_errors(database):
+                written = _write(mirror, study.name, drawn, mark.hexdigest())
+        finally:
+            mirror.close()
+    return written
+
+
+def study_figures(study: StudyRecord, epochs: Sequence[EpochRecord]) -> dict[str, go.Figure]:
+    """A study's figures as they stand in the dashboard, by their ids there.
+
+    Args:
+        study: the study.
+        epochs: its epochs.
+    """
+    summary = summarize(study, point_rows(study, epochs))
+    notes = [f"{summary.states['complete']} of {counted(study.total, 'point')} complete"]
+    if has_leaks(study.leakage):
+        notes.append(leakage_line(study.leakage))
+    return {
+        f"{_PREFIX}{picture.name}": _for_dashboard(picture, () if picture.name == "classes" else notes)
+        for picture in _pictures(summary, epochs)
+    }
+
+
+def _pictures(summary: StudySummary, epochs: Sequence[EpochRecord]) -> list[Picture]:
+    pictures: list[Picture] = []
+    if any(setting.pairs for setting in summary.settings):
+        pictures.append(figures.setting_means(summary))
+    if any(pair.settings for pair in summary.pairs):
+        pictures += [figures.points_by_value(summary, "test"), figures.points_by_value(summary, "val")]
+    if summary.pairs:
+        pictures.append(figures.points_by_ratio(summary))
+    rows = epoch_rows(summary.rows, epochs)
+    best = curves.best_epochs(summary, rows)
+    if rows:
+        pictures.append(curves.score_curves(summary, _thinned(rows, best)))
+    if best:
+        pictures.append(curves.loss_curves(best))
+    if any(row.ldam is not None and row.focal is not None for row in best):
+        pictures.append(curves.half_curves(best))
+    counts = class_counts(summary.study)
+    if counts:
+        pictures.append(figures.class_distribution("Images per class", counts))
+    return pictures
+
+
+def _thinned(rows: Sequence[EpochRow], best: Sequence[EpochRow]) -> list[EpochRow]:
+    """All epochs of the best point; of the others every n-th and each point's first and last, where there are many."""
+    whole = {row.point.point for row in best}
+    last = {row.point.point: row.epoch for row in rows}
+    step = math.ceil((len(rows) - len(best)) / MOST_EPOCHS) or 1
+    return [
+        row
+        for row in rows
+        if row.point.point in whole or row.epoch % step == 0 or row.epoch in (1, last[row.point.point])
+    ]
+
+
+def _for_dashboard(picture: Picture, notes: Sequence[str]) -> go.Figure:
+    """A picture with its title and notes, in colours for both grounds, as large as its place in the dashboard."""
+    text = re.sub(r'"var\(--([a-z]+)\)"', lambda name: f'"{PALETTE[name[1]]}"', picture.figure.to_json())
+    figure = pio.from_json(text)
+    title = "<br>".join(
+        [label(_TITLES.get(picture.name, picture.title)), *(f"<sup>{label(note)}</sup>" for note in notes)]
+    )
+    figure.update_layout(
+        title={"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 15}},
+        height=None,
+        margin={"t": figure.layout.margin.t + _TITLE_PIXELS},
+        font={"size": 13},
+        hoverlabel={"font": {"color": _HOVER_TEXT}},
+    )
+    for trace in figure.data:
+        # Paler than this, a mark can hardly be seen on the dark ground.
+        if trace.marker.opacity is not None:
+            trace.marker.opacity = _LEAST_OPACITY
+    return figure
+
+
+def _write(mirror: TrialMirror, study: str, drawn: dict[str, go.Figure], mark: str) -> int:
+    """Write figures; the mark is set last, so that a writer that dies in between is followed by another."""
+    import optuna
+    from optuna_dashboard import save_plotly_graph_object  # type: ignore[import-untyped]
+
+    storage = mirror.storage
+    study_id = storage.get_study_id_from_name(study)
+    if storage.get_study_system_attrs(study_id).get(_MARK) == mark:
+        return 0
+    storage.set_study_system_attr(study_id, _MARK, "")
+    stored = optuna.load_study(study_name=study, storage=storage)
+    for name, figure in drawn.items():
+        save_plotly_graph_object(stored, figure, graph_object_id=name)
+    storage.set_study_system_attr(study_id, _MARK, mark)
+    return len(drawn)
