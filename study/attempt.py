@@ -366,6 +366,7 @@ class _Progress:
         except StorageUnavailableError as error:
             self._keeper.note_away(error)
             return
+        logger.debug("epoch %d: loss %.4g, %.1f s", epoch.epoch, epoch.train_loss, epoch.seconds)
         while self._superseded:
             self._bench.artifacts.remove(checkpoint_id(self._superseded.pop()))
         self._prune_if_hopeless([epoch])

@@ -139,6 +139,7 @@ class LeaseKeeper:
                 Workers(self._ledger.database).note(self._lease.worker_id, TRAINING)
                 self._deadline = asked_at + self._lease.seconds
                 self._note_back()
+                logger.debug("lease renewed for %g s; the study is %s", self._lease.seconds, self._study_state)
                 wait = self._lease.seconds / RENEWALS_PER_LEASE
             except LeaseLostError as error:
                 logger.warning("%s", error)

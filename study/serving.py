@@ -163,6 +163,7 @@ def work_on_studies(
             mirror = worker.patiently(lambda: TrialMirror.open(database))
             desks = Desks(home, database, device, options, stop, mirror, is_strict=bool(names))
             with log_context(worker=worker.name):
+                logger.debug("training on %s, %s", device, database)
                 _serve_all(worker, desks, agenda, limits)
             todo = worker.patiently(agenda)
         finally:

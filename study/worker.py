@@ -138,6 +138,7 @@ class Worker:
                 took_any = True
                 self._note(TRAINING)
                 with log_context(study=bench.study, trial=lease.trial_number):
+                    logger.debug("claimed %s, epoch %d is the last on record", lease.key, lease.last_epoch)
                     end = work_on(bench, lease, objective)
                     logger.info("trial %d (%s): %s", lease.trial_number, lease.key, end.value)
                 self.ends[end] += 1

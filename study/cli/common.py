@@ -28,11 +28,20 @@ def storage_option(command: Command) -> Command:
 
 def log_options(command: Command) -> Command:
     """Add `--log-json` and `--log-level`, for commands that run for long; `study.logs.set_up_logging` takes them."""
+    return _log_options(command, "info")
+
+
+def quiet_log_options(command: Command) -> Command:
+    """The same for commands that say what happens on stdout: of their log, only warnings are shown."""
+    return _log_options(command, "warning")
+
+
+def _log_options(command: Command, level: str) -> Command:
     for option in (
         click.option(
             "--log-level",
             type=click.Choice(("debug", "info", "warning", "error")),
-            default="info",
+            default=level,
             show_default=True,
             envvar="LMF_LOG_LEVEL",
             help="How much the log says.",

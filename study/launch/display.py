@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -11,7 +14,9 @@ from rich.live import Live
 from storage.agenda import open_studies
 from storage.database import Database
 from storage.errors import StorageError
+from study.errors import StudyError
 from study.progress import ProgressDisplay
+from study.status import status_view
 
 LOOK_SECONDS = 2.0
 PAUSE_SECONDS = 5.0
@@ -39,14 +44,19 @@ class LaunchDisplay:
 
     def __enter__(self) -> LaunchDisplay:
         if self._live is not None:
+            real = sys.stderr
             self._live.start()
+            # The table stands in for stderr meanwhile, so that lines of the log come above it.
+            _redirect_log(real, sys.stderr)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._next_look = 0.0
         self.tick()
         if self._live is not None:
+            stand_in = sys.stderr
             self._live.stop()
+            _redirect_log(stand_in, sys.stderr)
         for lines in self._lines.values():
             lines.__exit__()
 
@@ -56,14 +66,12 @@ class LaunchDisplay:
         if self._live is None:
             self._print_lines(now)
         elif now >= self._next_look:
-            from study.status import status_view
-
             try:
                 self._live.update(status_view(self._database, self._studies), refresh=True)
                 spent = time.monotonic() - now
                 self._next_look = now + max(LOOK_SECONDS, 10 * spent)
-            except StorageError as error:
-                self._console.print(f"waiting for the database: {error}", highlight=False)
+            except (StorageError, StudyError) as error:
+                self._console.print(str(error), highlight=False, markup=False)
                 self._next_look = now + PAUSE_SECONDS
 
     def _print_lines(self, now: float) -> None:
@@ -79,5 +87,12 @@ class LaunchDisplay:
             try:
                 lines.tick()
             except StorageError as error:
-                self._console.print(f"{name}: {error}", highlight=False)
+                self._console.print(f"{name}: {error}", highlight=False, markup=False)
                 del self._lines[name]
+
+
+def _redirect_log(before: TextIO, after: TextIO) -> None:
+    """Let what is logged to a terminal go to another stream; a log that goes to a file stays there."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is before and before.isatty():
+            handler.setStream(after)

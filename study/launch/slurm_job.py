@@ -44,8 +44,8 @@ class SlurmWorker:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     stop_seconds: float
-    _pid: int | None = field(default=None, init=False, repr=False)
-    _told: bool = field(default=False, init=False, repr=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    _told: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __call__(self) -> int:
         """Work until no point is left.
@@ -84,6 +84,8 @@ class SlurmWorker:
         until = time.monotonic() + self.stop_seconds
         while not self._has_ended() and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
+        if self._process is not None:
+            self._process.poll()
         return DelayedSubmission(SlurmWorker(self.arguments, self.environment, self.stop_seconds))
 
     def _run_worker(self) -> int:
@@ -93,25 +95,25 @@ class SlurmWorker:
             stdin=subprocess.DEVNULL,
             env={**inherited, **self.environment, SUPERVISOR_VARIABLE: str(os.getpid())},
         )
-        self._pid = process.pid
+        self._process = process
         # No lock of `process` is held while waiting: signal handlers look at it too.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        self._pid = None
+        self._process = None
         return process.wait()
 
     def _has_ended(self) -> bool:
-        if self._pid is None:
+        if self._process is None:
             return True
         try:
-            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         except ChildProcessError:
             return True
 
     def _pass_on(self, *_: object) -> None:
         """Tell the worker to stop; it may have got the signal itself, since SLURM sends it to every process."""
         self._told = True
-        if self._pid is not None and not self._has_ended():
-            os.kill(self._pid, signal.SIGTERM)
+        if self._process is not None and not self._has_ended():
+            os.kill(self._process.pid, signal.SIGTERM)
 
     def _be_requeued(self) -> None:
         """Let submitit requeue the job, unless SLURM is about to end it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 import threading
@@ -26,6 +25,7 @@ from storage.lease import EpochFigures, Lease
 from storage.queries import read_study
 from study.attempt import LeaseGone, Progress, Scored, Stopped
 from study.lease_keeper import PATIENCE_SECONDS
+from study.logs import set_up_logging
 from study.worker import WorkerOptions, patiently, serve, stop_on_signals
 
 EPOCHS = 4
@@ -118,7 +118,7 @@ def work_chained(url: str, folder: str, lease_seconds: float) -> None:
     log = os.open(Path(folder) / "workers.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    set_up_logging(people="%(asctime)s %(process)d %(levelname)s %(message)s")
     stop = threading.Event()
     with stop_on_signals(stop):
         database = patiently(lambda: Database.open(url, create=False), PATIENCE_SECONDS, stop)

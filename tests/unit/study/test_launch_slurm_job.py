@@ -18,8 +18,10 @@ from study.launch import base, slurm_job
 from study.launch.slurm_job import SlurmWorker
 
 # What stands for `lmf worker`: it notes its start, and what its environment says.
-START = "import os, sys, signal, time; print(os.environ['LMF_HOME'], os.environ.get('LMF_STORAGE'), file=open(os.environ['NOTES'], 'a'))"
-LISTENING = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); {START.partition('; ')[2]}; time.sleep(60)"
+IMPORTS = "import os, sys, signal, time"
+NOTE = "print(os.environ['LMF_HOME'], os.environ.get('LMF_STORAGE'), file=open(os.environ['NOTES'], 'a'))"
+START = f"{IMPORTS}; {NOTE}"
+LISTENING = f"{IMPORTS}; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); {NOTE}; time.sleep(60)"
 
 
 class Requeued(BaseException):
@@ -65,7 +67,8 @@ def send_when_started(notes: Path, *kinds: signal.Signals) -> threading.Thread:
     """Send signals to this process once a worker has started."""
 
     def send() -> None:
-        while not starts(notes):
+        until = time.monotonic() + 60
+        while not starts(notes) and time.monotonic() < until:
             time.sleep(0.02)
         for kind in kinds:
             os.kill(os.getpid(), kind)
@@ -125,7 +128,8 @@ def test_a_worker_that_takes_too_long_does_not_keep_the_job_from_being_requeued(
         job()
     sender.join()
     assert len(continued) == 1
-    os.wait()
+    assert job._process is not None
+    job._process.wait()
 
 
 def test_a_job_told_to_end_while_slurm_lets_it_run_is_requeued(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
