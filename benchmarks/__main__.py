@@ -6,7 +6,7 @@ import importlib
 import sys
 
 NAMES = ("help_time", "batches", "show", "prepare", "check", "claim", "loss", "checkpoint", "trial")
-BY_NAME_ONLY = ("search",)
+BY_NAME_ONLY = ("search", "chaos", "many")
 """Those that take longer than five minutes."""
 
 

@@ -30,6 +30,7 @@ import psycopg
 from lmf_testing.chained import PRELOADED
 from lmf_testing.light import STUDY, note, open_bench, plan_light
 from lmf_testing.postgres import Server, postgres_server
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
@@ -138,7 +139,7 @@ def measure_optuna(server: Server, processes: int, points: int) -> Measured:
     url = server.url(name)
     storage = RDBStorage(url)
     study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize")
-    space = {factor: optuna.distributions.FloatDistribution(0.5, 2.0) for factor in ("alpha", "beta")}
+    space: dict[str, BaseDistribution] = {factor: FloatDistribution(0.5, 2.0) for factor in ("alpha", "beta")}
     for number in range(points):
         parameters = {"alpha": 1.0, "beta": 0.5 + number / points}
         waiting = create_trial(
@@ -276,15 +277,15 @@ def _show(found: Measured) -> None:
     print(
         f"many: {found.kind:<6} {found.processes} processes, {found.points} points: {found.seconds:.1f} s, "
         f"{found.lives_per_second:.0f} points a second from claim to end, at most {found.most_connections} "
-        f"connections; trained twice {found.doubles}, not planned {found.extras}, lost {found.lost}, processes that died "
-        f"{found.died}, waits {found.waits}",
+        f"connections; trained twice {found.doubles}, not planned {found.extras}, lost {found.lost}, "
+        f"died {found.died}, waits {found.waits}",
         flush=True,
     )
 
 
 def main() -> int:
     """Measure as asked; the figures of ours as one JSON document with `--json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--points", type=int, default=POINTS)
     parser.add_argument("--json", action="store_true", help="measure ours alone, and print one JSON document")

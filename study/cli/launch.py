@@ -165,7 +165,7 @@ def slurm_command(studies: tuple[str, ...], as_script: bool, wait: bool, **flags
         log_dir=(flags["log_dir"] or home.root / "logs" / "slurm").absolute(),
     )
     # With a GPU asked for, a node on which it cannot be used must not train on its processor unnoticed.
-    device = str(flags["device"] or ("auto" if options.gres is None else "cuda"))
+    device = str(flags["device"] or ("cuda" if "gpu" in (options.gres or "") else "auto"))
     request = WorkerRequest(studies, flags["count"], (device,), worker_flags)
     if request.count > 1 and home.storage_url.startswith("sqlite"):
         click.echo(

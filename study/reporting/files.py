@@ -58,12 +58,16 @@ def read_studies(database: Database, names: Sequence[str]) -> tuple[StudyData, .
     Raises:
         StorageError: there is no such study, or the database cannot be read.
     """
+    from storage.costs import read_costs
     from storage.queries import read_attempts, read_epochs, read_study
 
-    return tuple(
-        StudyData(read_study(database, name), read_epochs(database, name), read_attempts(database, name))
-        for name in dict.fromkeys(names)
-    )
+    costs = read_costs(database)
+    found = []
+    for name in dict.fromkeys(names):
+        study = read_study(database, name)
+        cost = costs.get(study.study_id)
+        found.append(StudyData(study, read_epochs(database, name), read_attempts(database, name), cost))
+    return tuple(found)
 
 
 def write_report(studies: Sequence[StudyData], path: Path) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storage.costs import StudyCost
     from storage.queries import AttemptRecord, EpochRecord, PointRecord, StudyRecord
 
 SCORES = (
@@ -36,11 +37,13 @@ class StudyData:
         study: the study with its points.
         epochs: the epochs of all its points.
         attempts: all attempts at its points.
+        cost: what it cost so far, where that was read.
     """
 
     study: StudyRecord
     epochs: tuple[EpochRecord, ...]
     attempts: tuple[AttemptRecord, ...]
+    cost: StudyCost | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.reporting.cautions import cautions
 from study.reporting.leakage import leakage_short
@@ -24,6 +24,9 @@ from study.reporting.text import (
     score_unit,
     whole,
 )
+
+if TYPE_CHECKING:
+    from storage.costs import StudyCost
 
 
 @dataclass(frozen=True)
@@ -297,8 +300,18 @@ def attempts_sentence(data: StudyData) -> str:
     speed = f", at {sum(speeds) / len(speeds):.0f} training images a second on average" if speeds else ""
     return (
         f"{counted(len(data.attempts), 'attempt')} on {counted(hosts, 'host')}{speed}; "
-        f"{counted(lost, 'attempt')} lost, {counted(again, 'epoch')} trained again."
+        f"{counted(lost, 'attempt')} lost, {counted(again, 'epoch')} trained again.{cost_sentence(data.cost, lost)}"
     )
+
+
+def cost_sentence(cost: StudyCost | None, lost_attempts: int) -> str:
+    """For how long devices were held, and what of it lost workers took; empty where nothing was trained."""
+    parts = []
+    for kind, time in (("GPUs", cost.gpu), ("processors", cost.cpu)) if cost is not None else ():
+        if time.used > 0:
+            share = f", {duration(time.lost)} of it for nothing" if lost_attempts else ""
+            parts.append(f"{kind} {duration(time.used)}{share}")
+    return f" Time of {'; '.join(parts)}." if parts else ""
 
 
 def _point_cells(row: PointRow) -> tuple[str, ...]:
