@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from filelock import Timeout as LockTimeout
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.ext.compiler import compiles
 
+from storage.advisory_locks import AdvisoryLocks
 from storage.errors import NoDatabaseError, StorageError, StorageUnavailableError
 
 BACKENDS = ("sqlite", "postgresql")
@@ -64,54 +64,6 @@ def _now_sqlite(element: now_seconds, compiler: Any, **_: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
-class _AdvisoryLocks(threading.local):
-    """The locks of a thread in PostgreSQL: all of them on one connection beside the pool, open while there are any."""
-
-    def __init__(self) -> None:
-        self._connection: Connection | None = None
-        self._held = 0
-
-    @property
-    def is_open(self) -> bool:
-        return self._connection is not None
-
-    def take(self, key: int, url: URL) -> bool:
-        """Take a lock if it is free."""
-        if self._connection is None:
-            engine = make_engine(url, poolclass=sa.NullPool)
-            self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        taken = False
-        try:
-            taken = bool(self._connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
-        finally:
-            self._held += taken
-            self._close_if_idle()
-        return taken
-
-    def give_up(self, key: int) -> None:
-        """Give a lock back; with the last one the connection is closed, and with it whatever it still held."""
-        self._held -= 1
-        if self._held and self._connection is not None:
-            # A lost connection has lost its locks as well.
-            with suppress(sa.exc.SQLAlchemyError):
-                self._connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
-        self._close_if_idle()
-
-    def check(self) -> None:
-        """Ask something of the server by the connection that holds the locks."""
-        assert self._connection is not None
-        if self._connection.invalidated:
-            raise sa.exc.OperationalError("check", None, Exception("the connection that held a lock was lost"))
-        self._connection.execute(sa.select(1))
-
-    def _close_if_idle(self) -> None:
-        if self._held or self._connection is None:
-            return
-        connection, self._connection = self._connection, None
-        with suppress(sa.exc.SQLAlchemyError):
-            connection.close()
-
-
 @dataclass(frozen=True)
 class Database:
     """An open database.
@@ -124,7 +76,7 @@ class Database:
 
     url: URL = field(repr=False)
     engine: Engine = field(repr=False)
-    _locks: _AdvisoryLocks = field(default_factory=lambda: _AdvisoryLocks(), repr=False, compare=False)
+    _locks: AdvisoryLocks = field(default_factory=AdvisoryLocks, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Database({show_url(self.url)!r})"
@@ -245,7 +197,10 @@ class Database:
                 with self.engine.begin() as connection:
                     if not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key))):
                         return False
-            return self._locks.take(key, self.url)
+            return self._locks.take(key, self._connect_beside_the_pool)
+
+    def _connect_beside_the_pool(self) -> Connection:
+        return make_engine(self.url, poolclass=sa.NullPool).connect()
 
     def check_locks(self) -> None:
         """Make sure that this thread still holds what it locked: PostgreSQL frees a lock whose connection it lost.

@@ -167,6 +167,7 @@ def test_attempts_come_by_their_start_with_their_end(records):
     assert tables.attempts_sentence(replace(data, epochs=(), attempts=())).startswith("0 attempts on 0 hosts;")
     cost = StudyCost(gpu=DeviceTime(7200.0, 600.0), cpu=DeviceTime(90.0, 0.0))
     assert tables.attempts_sentence(replace(data, cost=cost)).endswith(
-        "4 epochs trained again. Time of GPUs 2 h 0 min, 10 min of it for nothing; processors 2 min, 0.0 s of it for nothing."
+        "4 epochs trained again. "
+        "Time of GPUs 2 h 0 min, 10 min of it for nothing; processors 2 min, 0.0 s of it for nothing."
     )
     assert tables.cost_sentence(cost, 0) == " Time of GPUs 2 h 0 min; processors 2 min."

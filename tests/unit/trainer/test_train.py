@@ -445,8 +445,7 @@ class TestGpu:
             trial.go(stop_at=CALLS_PER_EPOCH + 2)
         result = trial.go(resume=True)
         assert result.resumed_from == 1
-        # In fp16 the first steps are left out, until the scale of the gradients fits.
-        tolerance = 0.3 if precision == "fp16" else 0.05
+        tolerance = 0.3 if precision == "fp16" else 0.05  # In fp16 the first steps are left out to find the scale.
         assert result.history[0].train_loss == pytest.approx(expected.history[0].train_loss, rel=tolerance)
         assert result.history[-1].train_loss < result.history[0].train_loss
         assert all(tensor.device == CPU for tensor in result.best_state.values())
