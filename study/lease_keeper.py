@@ -29,6 +29,12 @@ RENEWALS_PER_LEASE = 3
 RETRY_SECONDS = 1.0
 
 
+def supervisor_is_gone() -> bool:
+    """Whether the process that started this worker, and that it must not outlive, has ended."""
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
+    return bool(supervisor) and str(os.getppid()) != supervisor
+
+
 def suspend_proof_seconds() -> float:
     """A clock that only goes forward and counts the time for which the machine was suspended."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
@@ -63,7 +69,6 @@ class LeaseKeeper:
         self._deadline = suspend_proof_seconds() + lease.seconds
         self._lost = threading.Event()
         self._ended = threading.Event()
-        self._supervisor = os.environ.get(SUPERVISOR_VARIABLE)
         self._thread = threading.Thread(target=self._renew_until_ended, name="lease-keeper", daemon=True)
 
     def __enter__(self) -> LeaseKeeper:
@@ -126,7 +131,7 @@ class LeaseKeeper:
     def _renew_until_ended(self) -> None:
         wait = self._lease.seconds / RENEWALS_PER_LEASE
         while not self._ended.wait(wait):
-            if self._supervisor and str(os.getppid()) != self._supervisor and not self._stop.is_set():
+            if supervisor_is_gone() and not self._stop.is_set():
                 logger.warning("the run that started this worker is gone: stopping")
                 self._stop.set()
             asked_at = suspend_proof_seconds()

@@ -25,6 +25,7 @@ class RunOptions:
         storage: SQLAlchemy URL of the database; None leaves it to the environment. It may hold a password, so it
             is kept out of `repr`.
         dry_run: tell what the run would take and train nothing.
+        plan_only: plan the study and leave the training to other workers.
         allow_versions: work on a study that was planned with other versions of torch or timm.
     """
 
@@ -37,6 +38,7 @@ class RunOptions:
     database_patience: float = 600.0
     storage: str | None = field(default=None, repr=False)
     dry_run: bool = False
+    plan_only: bool = False
     allow_versions: bool = False
 
     @property
@@ -63,6 +65,8 @@ class RunOptions:
             found.append(f"max_attempts: {self.max_attempts} is less than 1")
         if not 1 <= self.lease_seconds <= 86400:
             found.append(f"lease_seconds: {self.lease_seconds:g} is outside [1, 86400]")
+        if self.plan_only and self.dry_run:
+            found.append("plan_only: cannot go with --dry-run, which writes nothing; give one of them")
         if not 0 <= self.database_patience <= 604800:
             found.append(f"database_patience: {self.database_patience:g} is outside [0, 604800]")
         return found

@@ -72,6 +72,10 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
             artifacts = Artifacts.open(home.artifacts)
             planned, crew = _plan(database, spec, options, home, console)
             refusals: tuple[str, ...] = ()
+            if options.plan_only:
+                left = count_text(read_study(database, planned.spec.name).remaining, "point")
+                console.print(f"{left} to train; `lmf launch` and `lmf worker` start workers", highlight=False)
+                return RunEnd(0, 0, False, ())
             if read_study(database, planned.spec.name).remaining and not stop.is_set():
                 _free_dead_workers(database, planned.study_id, console)
                 refusals = _train(database, planned, crew, options, home, console, stop)

@@ -54,6 +54,7 @@ _RUN_READERS: dict[str, Callable[[object], Any]] = {
     "database_patience": values.number,
     "storage": values.text,
     "dry_run": values.switch,
+    "plan_only": values.switch,
     "allow_versions": values.switch,
 }
 

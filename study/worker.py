@@ -24,7 +24,7 @@ from storage.search import Search
 from storage.workers import IDLE, STOPPED, TRAINING, ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Objective, work_on
 from study.errors import StudyError
-from study.lease_keeper import PATIENCE_SECONDS
+from study.lease_keeper import PATIENCE_SECONDS, supervisor_is_gone
 from study.logs import log_context
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,9 @@ class Worker:
 
     def rest(self) -> None:
         """Wait a moment, longer each time in a row, and sign that it lives."""
+        if supervisor_is_gone():
+            logger.warning("the run that started this worker is gone: stopping")
+            self._stop.set()
         self._note(IDLE)
         self._stop.wait(self._poll_seconds * random.uniform(0.5, 1.0))
         self._poll_seconds = min(POLL_SECONDS[1], self._poll_seconds * 1.5)

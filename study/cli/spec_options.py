@@ -114,6 +114,7 @@ _RUN_OPTIONS = (
     ("--workers", "N", "Worker processes on this machine; default: as many as suit it."),
     ("--per-gpu", "K|auto", "Trials side by side on each GPU; auto measures one and fills the memory. Default 1."),
     ("--dry-run", None, "Tell points, epochs, time, disk and memory, and train nothing."),
+    ("--plan-only", None, "Plan the study and train nothing: leave that to `lmf launch` and `lmf worker`."),
 )
 
 

@@ -96,6 +96,8 @@ class SlurmWorker:
             env={**inherited, **self.environment, SUPERVISOR_VARIABLE: str(os.getpid())},
         )
         self._process = process
+        if self._told:
+            self._pass_on()
         # No lock of `process` is held while waiting: signal handlers look at it too.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         self._process = None

@@ -67,6 +67,23 @@ def plan_photos(home: Home, photos: Path, study: str = "photos") -> None:
     plan_real(home, spec)
 
 
+def test_a_study_is_planned_here_and_trained_elsewhere(tmp_path: Path) -> None:
+    flags = ("--epochs=1", "--image-size=16", "--grid=1.0", "--study=later", "--threads=1")
+    ran = run_lmf(tmp_path, "run", "digits-lt", *flags, "--plan-only")
+    assert ran.code == 0, ran.err
+    assert "1 point to train" in ran.out
+    assert states(f"sqlite:///{tmp_path / 'lmf.db'}", "later") == ["waiting"]
+    refused = run_lmf(tmp_path, "run", "digits-lt", *flags, "--plan-only", "--dry-run").refusal()
+    assert "--plan-only: cannot go with --dry-run" in refused
+    assert run_lmf(tmp_path, "study", "pause", "later").out == "later: paused\n"
+    refused = run_lmf(tmp_path, "run", "digits-lt", *flags).refusal()
+    assert refused == "lmf: study later is paused; `lmf study resume later` lets it go on"
+    assert "later: paused" in run_lmf(tmp_path, "status").out
+    assert run_lmf(tmp_path, "study", "resume", "later").out == "later: resumed\n"
+    assert run_lmf(tmp_path, "worker", "--device=cpu").code == 0
+    assert states(f"sqlite:///{tmp_path / 'lmf.db'}", "later") == ["complete"]
+
+
 def test_limits_and_exit_codes(tmp_path: Path, storage_url: str) -> None:
     home = plan_digits(tmp_path, storage_url, grid="0.5,1.0", settings="joint")
     assert worker(home, "--max-points", "1").code == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -200,6 +201,15 @@ def test_a_claim_that_was_taken_though_it_seemed_to_fail_is_not_lost(
     monkeypatch.setattr(Ledger, "claim", claim_unheard)
     work()
     assert [attempt.end for attempt in read_attempts(database, "a")] == ["complete"] * 2
+
+
+def test_an_idle_worker_does_not_outlive_who_started_it(
+    database: Database, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMF_SUPERVISOR", "1" if os.getppid() != 1 else "2")
+    stop = threading.Event()
+    work(limits=Limits(idle_exit_seconds=None), stop=stop)
+    assert stop.is_set()
 
 
 def test_the_last_points_of_others_are_waited_for(database: Database, work: Any) -> None:

@@ -129,7 +129,8 @@ def test_every_flag_arrives(here: Path) -> None:
     flags |= {"study": "mine", "data": ".", "settings": "alpha,joint", "grid": "2,0.50", "seeds": "25,24"}
     flags |= {"search": "grid", "pruner": "none"}
     flags |= {"split_seed": "1", "group": "lesion", "workers": "4", "device": "cuda:1", "keep_weights": "all"}
-    flags |= {"max_attempts": "3", "lease_seconds": "2.5", "storage": "sqlite://", "dry_run": True}
+    flags |= {"max_attempts": "3", "lease_seconds": "2.5", "storage": "sqlite://", "plan_only": True}
+    flags |= {"database_patience": "30"}
     spec, options = build("ham10000", **flags, allow_versions=True)
     assert spec.recipe.to_dict() == recipe | {"weights_sha256": None}
     assert (spec.name, spec.data, spec.settings, spec.grid) == ("mine", here, ("joint", "alpha"), (0.5, 2.0))
@@ -140,8 +141,9 @@ def test_every_flag_arrives(here: Path) -> None:
         keep_weights="all",
         max_attempts=3,
         lease_seconds=2.5,
+        database_patience=30.0,
         storage="sqlite://",
-        dry_run=True,
+        plan_only=True,
         allow_versions=True,
     )
 

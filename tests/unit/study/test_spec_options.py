@@ -8,7 +8,7 @@ from study.cli.spec_options import flag_values, run_options, spec_options, worke
 from study.spec_file import TABLES
 from trainer.config import SELECTORS
 
-RUN_ONLY = {"workers", "per_gpu", "dry_run"}
+RUN_ONLY = {"plan_only", "workers", "per_gpu", "dry_run"}
 
 seen: list[dict[str, object]] = []
 
