@@ -59,6 +59,7 @@ class Measured:
         points: how many were planned.
         seconds: from the start of all processes, which had imported what they need, to the end of the last.
         lives_per_second: points brought from claim to end, a second.
+        processor_ms: processor time of all processes for a point, without the server's; other work hardly changes it.
         most_connections: of all processes together, as sampled in `pg_stat_activity`.
         doubles: points that were trained more than once.
         extras: trials that nobody planned.
@@ -73,6 +74,7 @@ class Measured:
     points: int
     seconds: float
     lives_per_second: float
+    processor_ms: float
     most_connections: int
     doubles: int
     extras: int
@@ -120,6 +122,7 @@ def measure_ours(server: Server, processes: int, points: int) -> Measured:
             points=points,
             seconds=seconds,
             lives_per_second=points / worked,
+            processor_ms=_processor_ms(Path(folder)) / points,
             most_connections=connections,
             doubles=sum(count > 1 for count in trained.values()),
             extras=len(trials) - points,
@@ -152,6 +155,7 @@ def measure_optuna(server: Server, processes: int, points: int) -> Measured:
         seconds, connections, died = _run(server, name, _work_optuna, processes, Path(folder))
         trained = _lines(Path(folder) / "trained.txt")
         torch = _lines(Path(folder) / "torch.txt").total()
+        processor_ms = _processor_ms(Path(folder))
     trials = optuna.load_study(study_name=STUDY, storage=storage).get_trials(deepcopy=False)
     storage.remove_session()
     storage.engine.dispose()
@@ -163,6 +167,7 @@ def measure_optuna(server: Server, processes: int, points: int) -> Measured:
         points=points,
         seconds=seconds,
         lives_per_second=points / seconds,
+        processor_ms=processor_ms / points,
         most_connections=connections,
         doubles=sum(count > 1 for key, count in trained.items() if key != "None"),
         extras=len(trials) - points,
@@ -234,7 +239,7 @@ def _work_ours(url: str, folder: str, start: Barrier) -> None:
     bench = patiently(lambda: open_bench(database, Path(folder), stop), PATIENCE_SECONDS, stop)
     study_id = patiently(lambda: read_study(database, STUDY), PATIENCE_SECONDS, stop).study_id
     serve(bench, study_id, InstantObjective(Path(folder)), WorkerOptions("cpu"))
-    _note_torch(Path(folder))
+    _note_end(Path(folder))
 
 
 def _work_optuna(url: str, folder: str, start: Barrier) -> None:
@@ -252,7 +257,7 @@ def _work_optuna(url: str, folder: str, start: Barrier) -> None:
         trial.report(beta, 1)
         note(Path(folder) / "trained.txt", str(trial.user_attrs.get(POINT)))
         study.tell(trial, beta)
-    _note_torch(Path(folder))
+    _note_end(Path(folder))
 
 
 def _prepare_process(folder: Path) -> None:
@@ -264,9 +269,15 @@ def _prepare_process(folder: Path) -> None:
     logging.getLogger().addHandler(_Noting(folder / "waits.txt"))
 
 
-def _note_torch(folder: Path) -> None:
+def _note_end(folder: Path) -> None:
+    note(folder / "processor.txt", str(1000 * time.process_time()))
     if "torch" in sys.modules:
         note(folder / "torch.txt", str(os.getpid()))
+
+
+def _processor_ms(folder: Path) -> float:
+    """Processor time of all processes that ended well."""
+    return sum(float(line) for line in _lines(folder / "processor.txt").elements())
 
 
 def _lines(path: Path) -> Counter[str]:
@@ -276,9 +287,9 @@ def _lines(path: Path) -> Counter[str]:
 def _show(found: Measured) -> None:
     print(
         f"many: {found.kind:<6} {found.processes} processes, {found.points} points: {found.seconds:.1f} s, "
-        f"{found.lives_per_second:.0f} points a second from claim to end, at most {found.most_connections} "
-        f"connections; trained twice {found.doubles}, not planned {found.extras}, lost {found.lost}, "
-        f"died {found.died}, waits {found.waits}",
+        f"{found.lives_per_second:.0f} points a second from claim to end, {found.processor_ms:.0f} ms of processor "
+        f"time a point, at most {found.most_connections} connections; trained twice {found.doubles}, "
+        f"not planned {found.extras}, lost {found.lost}, died {found.died}, waits {found.waits}",
         flush=True,
     )
 
