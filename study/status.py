@@ -10,7 +10,7 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.queries import StudyRecord, WorkerRecord, list_studies, read_epoch_seconds, read_study, read_workers
 from study.errors import StudyError
-from study.progress import StudyProgress, duration_text, study_table, worker_table, workers_to_show
+from study.progress import StudyProgress, count_text, duration_text, study_table, worker_table, workers_to_show
 from study.reporting.cautions import cautions
 from study.reporting.leakage import leakage_notice
 
@@ -179,7 +179,7 @@ def _cost_lines(record: StudyRecord, costs: dict[int, StudyCost]) -> list[str]:
             lines.append(f"{duration_text(time.used)} of {kind} time{lost}")
     if attempts and lines:
         epochs = sum(point.lost_epochs for point in record.points)
-        lines[-1] += f" ({attempts} attempts lost, {epochs} epochs trained again)"
+        lines[-1] += f" ({count_text(attempts, 'attempt')} lost, {count_text(epochs, 'epoch')} trained again)"
     return lines
 
 
