@@ -24,7 +24,9 @@ class AdvisoryLocks(threading.local):
 
     def take(self, key: int, connect: Callable[[], Connection]) -> bool:
         """Take a lock if it is free, opening the connection where there is none."""
-        if self._connection is None:
+        if self._connection is not None:
+            self._refuse_if_lost()
+        else:
             self._connection = connect().execution_options(isolation_level="AUTOCOMMIT")
         taken = False
         try:
@@ -46,9 +48,12 @@ class AdvisoryLocks(threading.local):
     def check(self) -> None:
         """Ask something of the server by the connection that holds the locks."""
         assert self._connection is not None
-        if self._connection.invalidated:
-            raise sa.exc.OperationalError("check", None, Exception("the connection that held a lock was lost"))
+        self._refuse_if_lost()
         self._connection.execute(sa.select(1))
+
+    def _refuse_if_lost(self) -> None:
+        if self._connection is not None and self._connection.invalidated:
+            raise sa.exc.OperationalError("lock", None, Exception("the connection that held a lock was lost"))
 
     def _close_if_idle(self) -> None:
         if self._held or self._connection is None:

@@ -22,6 +22,7 @@ class OpenStudy:
         open_points: points that are not closed, those that a search is still to choose included.
         free_points: points that a worker could have now: waiting, with an expired lease, or still to be chosen; 0 where
             the study is paused.
+        created_at: when it was planned; SQLite gives the id of a deleted study to the next one.
     """
 
     study_id: int
@@ -29,6 +30,12 @@ class OpenStudy:
     state: str
     open_points: int
     free_points: int
+    created_at: float = 0.0
+
+    @property
+    def identity(self) -> tuple[int, str, float]:
+        """What no other study has, before or after it."""
+        return self.study_id, self.name, self.created_at
 
 
 def open_studies(database: Database) -> tuple[OpenStudy, ...]:
@@ -52,7 +59,10 @@ def open_studies(database: Database) -> tuple[OpenStudy, ...]:
         .subquery()
     )
     query = (
-        sa.select(StudyRow.id, StudyRow.name, StudyRow.state, StudyRow.spec, counts.c.open, counts.c.free)
+        sa.select(
+            *(StudyRow.id, StudyRow.name, StudyRow.state, StudyRow.spec, StudyRow.created_at),
+            *(counts.c.open, counts.c.free),
+        )
         .outerjoin(counts, counts.c.study_id == StudyRow.id)
         .order_by(StudyRow.id)
     )
@@ -67,12 +77,14 @@ def open_studies(database: Database) -> tuple[OpenStudy, ...]:
             points = int(row.open or 0) + unchosen
             free_points = 0 if row.state == PAUSED else int(row.free or 0) + unchosen
             if points:
-                found.append(OpenStudy(row.id, row.name, row.state, points, free_points))
+                found.append(OpenStudy(row.id, row.name, row.state, points, free_points, row.created_at))
     return tuple(found)
 
 
 def set_study_state(database: Database, study_id: int, state: str) -> str:
     """Open, pause or cancel a study; workers learn of it when they next renew their lease.
+
+    A cancelled study stays cancelled.
 
     Args:
         database: the database.
@@ -86,5 +98,6 @@ def set_study_state(database: Database, study_id: int, state: str) -> str:
         before = connection.execute(
             sa.select(StudyRow.state).where(StudyRow.id == study_id).with_for_update()
         ).scalar_one()
-        connection.execute(sa.update(StudyRow).where(StudyRow.id == study_id).values(state=state))
+        if before != CANCELLED:
+            connection.execute(sa.update(StudyRow).where(StudyRow.id == study_id).values(state=state))
     return str(before)

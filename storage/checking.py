@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage.database import Database, show_url
+from storage.database import Database, allow_idling, show_url
 from storage.errors import StorageError
 from storage.file_checks import check_files
 from storage.findings import ERROR, INFO, Finding
@@ -53,6 +53,7 @@ def check_database(database: Database, artifacts: str) -> Checked:
     where = show_url(database.url)
     findings: list[Finding] = []
     with database.read() as connection:
+        allow_idling(connection)
         damage = _find_damage(connection, where) if database.backend == "sqlite" else None
         if damage is not None:
             # What else such a file tells means nothing.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage.database import Database, now_seconds, show_url
+from storage.database import Database, allow_idling, now_seconds, show_url
 from storage.errors import StorageError
 from storage.faults import reach
 from storage.optuna_tables import reflect_optuna_tables
@@ -99,10 +99,12 @@ def copy_study(source: Database, target: Database, name: str, *, live: bool = Fa
         # Optuna's tables must be of this Optuna's version on both sides.
         TrialMirror.open(database).close()
     with target.lock("plan"), source.read() as reading:
+        allow_idling(reading)
         study_id, optuna_study_id, dataset_id = _find_study(source, reading, name)
         if not live:
             _refuse_held(reading, name, study_id)
         with target.begin() as writing:
+            allow_idling(writing)
             _refuse_known(target, writing, (name,))
             rows = StudyRows(name, reading, writing)
             rows.copy_trials(optuna_study_id)

@@ -17,7 +17,7 @@ class DeviceTime:
     Attributes:
         used: from claim to end, of all attempts; of a lost one until its worker was last seen.
         lost: what of it came to nothing because a worker was lost: work after the last epoch on record, and epochs
-            that had to be trained again, each counted as long as the point's epochs take on average.
+            that had to be trained again, each counted as long as the study's epochs take on average.
     """
 
     used: float = 0.0
@@ -39,17 +39,26 @@ def read_costs(database: Database) -> dict[int, StudyCost]:
         StorageError: the database refuses.
     """
     held = sa.and_(PointRow.lease_token == AttemptRow.token, PointRow.lease_expires > now_seconds())
-    seen = sa.case((WorkerRow.last_seen > AttemptRow.started_at, WorkerRow.last_seen), else_=AttemptRow.started_at)
+    # A worker that went on elsewhere has been seen since its lease ran out; a lease that was ended at once says 0.
+    ran_out = sa.and_(
+        PointRow.lease_token == AttemptRow.token,
+        PointRow.lease_expires > 0,
+        PointRow.lease_expires < WorkerRow.last_seen,
+    )
+    last = sa.case((ran_out, PointRow.lease_expires), else_=WorkerRow.last_seen)
+    seen = sa.case((last > AttemptRow.started_at, last), else_=AttemptRow.started_at)
     ended = sa.func.coalesce(AttemptRow.ended_at, sa.case((held, now_seconds()), else_=seen))
     is_lost = sa.or_(AttemptRow.end == "lost", sa.and_(AttemptRow.ended_at.is_(None), sa.not_(held)))
-    kept = (
-        sa.select(EpochRow.attempt_id, sa.func.sum(EpochRow.seconds).label("seconds"))
-        .group_by(EpochRow.attempt_id)
+    # An epoch that is trained again keeps the row of the first go, so each attempt's own are reckoned by their number.
+    epoch_seconds = (
+        sa.select(PointRow.study_id, sa.func.avg(EpochRow.seconds).label("seconds"))
+        .join(PointRow, PointRow.id == EpochRow.point_id)
+        .group_by(PointRow.study_id)
         .subquery()
     )
     is_gpu = AttemptRow.device.like("cuda%")
     used = ended - AttemptRow.started_at
-    wasted = used - sa.func.coalesce(kept.c.seconds, 0.0)
+    wasted = used - AttemptRow.epochs * sa.func.coalesce(epoch_seconds.c.seconds, 0.0)
     attempts = (
         sa.select(
             PointRow.study_id,
@@ -59,13 +68,8 @@ def read_costs(database: Database) -> dict[int, StudyCost]:
         )
         .join(PointRow, PointRow.id == AttemptRow.point_id)
         .join(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
-        .outerjoin(kept, kept.c.attempt_id == AttemptRow.id)
+        .outerjoin(epoch_seconds, epoch_seconds.c.study_id == PointRow.study_id)
         .group_by(PointRow.study_id, is_gpu)
-    )
-    epoch_seconds = (
-        sa.select(EpochRow.point_id, sa.func.avg(EpochRow.seconds).label("seconds"))
-        .group_by(EpochRow.point_id)
-        .subquery()
     )
     latest = (
         sa.select(AttemptRow.point_id, sa.func.max(AttemptRow.id).label("id")).group_by(AttemptRow.point_id).subquery()
@@ -76,7 +80,7 @@ def read_costs(database: Database) -> dict[int, StudyCost]:
             is_gpu.label("is_gpu"),
             sa.func.sum(PointRow.lost_epochs * epoch_seconds.c.seconds).label("lost"),
         )
-        .join(epoch_seconds, epoch_seconds.c.point_id == PointRow.id)
+        .join(epoch_seconds, epoch_seconds.c.study_id == PointRow.study_id)
         .join(latest, latest.c.point_id == PointRow.id)
         .join(AttemptRow, AttemptRow.id == latest.c.id)
         .where(PointRow.lost_epochs > 0)

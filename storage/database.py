@@ -30,7 +30,15 @@ POSTGRESQL_ARGUMENTS = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    "application_name": "lmf",
+    "fallback_application_name": "lmf",
+}
+# The same, as the server asks it of us.
+POSTGRESQL_SETTINGS = {
+    "idle_in_transaction_session_timeout": 10_000,
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
 }
 LOCK_POLL_SECONDS = (0.05, 0.2)
 # What a server says that will not say anything else in a minute.
@@ -279,7 +287,29 @@ def make_engine(url: URL, **options: Any) -> Engine:
         ) from None
     if is_sqlite:
         begin_sqlite_at_once(engine)
+    else:
+        let_server_forget_the_gone(engine)
     return engine
+
+
+def allow_idling(connection: Connection) -> None:
+    """Let the transaction of a connection wait for this process as long as it likes, which PostgreSQL else ends."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
+def let_server_forget_the_gone(engine: Engine) -> None:
+    """Let PostgreSQL end the connection of a machine that is gone, or that fell asleep within a transaction.
+
+    A row that such a transaction has written stays locked, whatever the lease says, and nobody could take the point.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def set_limits(connection: Any, _: object) -> None:
+        was, connection.autocommit = connection.autocommit, True
+        for name, value in POSTGRESQL_SETTINGS.items():
+            connection.execute(f"SET {name} = {value}")
+        connection.autocommit = was
 
 
 def begin_sqlite_at_once(engine: Engine) -> None:

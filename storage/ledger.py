@@ -45,7 +45,15 @@ class Ledger:
 
     database: Database
 
-    def claim(self, study_id: int, worker_id: int, lease_seconds: float, token: str | None = None) -> Lease | None:
+    def claim(
+        self,
+        study_id: int,
+        worker_id: int,
+        lease_seconds: float,
+        token: str | None = None,
+        *,
+        only_cancelled: bool = False,
+    ) -> Lease | None:
         """Take one point: one whose lease has run out, or else the next that waits.
 
         In a paused study nothing is free; in a cancelled one every point comes with the outcome that it failed.
@@ -56,6 +64,7 @@ class Ledger:
             lease_seconds: how long the lease lasts without renewal.
             token: of the lease, a new one where none is given. Who claims again with the token of a claim whose
                 acknowledgement was lost takes over what that claim took.
+            only_cancelled: take a point only while the study is cancelled.
 
         Returns:
             The lease, or None where no point is free now.
@@ -65,6 +74,8 @@ class Ledger:
         """
         with self.database.begin() as connection:
             study_state = _study_state(connection, study_id)
+            if only_cancelled and study_state != CANCELLED:
+                return None
             known = None if token is None else _attempted_point(connection, token)
             if known is not None:
                 taken = _hold(connection, known, PointRow.lease_token == token, lease_seconds)
@@ -247,6 +258,8 @@ class Ledger:
             LeaseLostError: another worker has the point.
         """
         with self.database.begin() as connection:
+            if _end_of(connection, lease) == FAILED:
+                return False
             _update_owned(connection, lease, failures=PointRow.failures + 1, message=message)
             failures = connection.scalar(sa.select(PointRow.failures).where(PointRow.id == lease.point_id))
             if failures is not None and failures >= max_attempts:
@@ -257,12 +270,14 @@ class Ledger:
             return False
 
     def close(self, lease: Lease) -> None:
-        """Close a point whose outcome is written and of which Optuna has been told.
+        """Close a point whose outcome is written and of which Optuna has been told; one that it has closed stays so.
 
         Raises:
             LeaseLostError: another worker has the point.
         """
         with self.database.begin() as connection:
+            if _end_of(connection, lease) in (COMPLETE, FAILED, PRUNED):
+                return
             _update_owned(connection, lease, finished_at=now_seconds())
             outcome, message = connection.execute(
                 sa.select(PointRow.outcome, PointRow.message).where(PointRow.id == lease.point_id)
@@ -280,6 +295,15 @@ class Ledger:
         with self.database.begin() as connection:
             _update_owned(connection, lease, state=WAITING, lease_token=None, lease_expires=None, fruitless_losses=0)
             _end_attempt(connection, lease, "released", message)
+
+    def give_up(self, lease: Lease) -> None:
+        """End a lease as if its worker were lost: the point is free at once, and the attempt counts as a lost one.
+
+        Raises:
+            LeaseLostError: another worker has the point.
+        """
+        with self.database.begin() as connection:
+            _update_owned(connection, lease, lease_expires=0.0)
 
     def expire_leases(self, worker_id: int) -> int:
         """End the leases of a worker that is known to be dead, so that its points are free at once.
@@ -304,12 +328,6 @@ class Ledger:
                 .where(PointRow.study_id == study_id, PointRow.state.in_(OPEN_STATES))
             )
         return int(count or 0)
-
-    def epochs_on_record(self, study_id: int) -> int:
-        """How many epochs of a study have been trained, counting each once."""
-        with self.database.read() as connection:
-            total = connection.scalar(sa.select(sa.func.sum(PointRow.last_epoch)).where(PointRow.study_id == study_id))
-        return int(total or 0)
 
     @staticmethod
     def _free_point(connection: Connection, study_id: int) -> Row[Any] | None:
@@ -381,6 +399,11 @@ def _update_owned(connection: Connection, lease: Lease, **values: Any) -> None:
     )
     if result.rowcount != 1:
         raise LeaseLostError(f"the lease on point {lease.key} was lost to another worker")
+
+
+def _end_of(connection: Connection, lease: Lease) -> str | None:
+    """How the lease's attempt has ended already, where the acknowledgement of that was lost."""
+    return connection.scalar(sa.select(AttemptRow.end).where(AttemptRow.id == lease.attempt_id))
 
 
 def _end_attempt(connection: Connection, lease: Lease, end: str, message: str | None) -> None:

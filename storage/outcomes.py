@@ -37,6 +37,15 @@ class Outcomes:
             ).one()
         return Outcome(row.value, row.scores, row.files, row.message)
 
+    def kept_files(self, point_id: int) -> set[str] | None:
+        """Ids of the files that a point with an outcome keeps; None where it has no outcome yet."""
+        columns = (PointRow.outcome, PointRow.files, PointRow.weights)
+        with self.database.read() as connection:
+            point = connection.execute(sa.select(*columns).where(PointRow.id == point_id)).one()
+        if point.outcome is None:
+            return None
+        return {entry["artifact_id"] for entry in point.files or ()} | ({point.weights} - {None})
+
     def epoch_scores(self, point_id: int, score: str) -> dict[int, float]:
         """A validation score of each epoch on record that has it."""
         with self.database.read() as connection:

@@ -44,10 +44,15 @@ def open_optuna_storage(database: Database) -> RDBStorage:
     # Optuna looks at its tables by an engine of its own, which is lent our connection, so that there is one.
     with optuna_errors(database), database.engine.connect() as connection:
         driver_connection = connection.connection.dbapi_connection
-        storage = _make_storage(
-            database, skip_table_creation=True, poolclass=sa.StaticPool, creator=lambda: driver_connection
-        )
-        found, expected = storage.get_current_version(), storage.get_head_version()
+        try:
+            storage = _make_storage(
+                database, skip_table_creation=True, poolclass=sa.StaticPool, creator=lambda: driver_connection
+            )
+            found, expected = storage.get_current_version(), storage.get_head_version()
+        except BaseException:
+            # The pool cannot see that a connection broke which it had lent.
+            connection.invalidate()
+            raise
     if found != expected:
         raise StorageError(
             f"{show_url(database.url)}: Optuna's tables are of schema {found}, this Optuna {optuna.__version__} has "

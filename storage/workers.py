@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from storage.database import Database, now_seconds
 from storage.ledger import Ledger
-from storage.schema import PointRow, WorkerRow
+from storage.schema import AttemptRow, PointRow, WorkerRow
 
 TRAINING, IDLE, STOPPED, LOST = "training", "idle", "stopped", "lost"
 
@@ -84,6 +84,16 @@ class Workers:
             if worker_id is None:
                 worker_id = connection.execute(new.returning(WorkerRow.id)).scalar_one()
             return worker_id
+
+    def epochs_trained(self, identity: ProcessIdentity) -> int:
+        """How many epochs a worker has put on record."""
+        with self.database.read() as connection:
+            total = connection.scalar(
+                sa.select(sa.func.sum(AttemptRow.epochs))
+                .join(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
+                .where(WorkerRow.name == identity.name)
+            )
+        return int(total or 0)
 
     def note(self, worker_id: int, state: str) -> None:
         """Note that a worker lives and what it does: `training`, `idle` or `stopped`."""

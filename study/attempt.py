@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -33,11 +33,13 @@ from storage.pruning import TrialPruner
 from storage.schema import COMPLETE, PRUNED
 from storage.trials import TrialMirror
 from study.lease_keeper import PATIENCE_SECONDS, LeaseKeeper
-from trainer.errors import TrainerError
+from trainer.errors import DeviceFailedError, TrainerError
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.safetensors"
+FILES = ("predictions.csv", "scores.json", WEIGHTS_FILE)
+"""Names of all files that objectives give."""
 
 
 class AttemptEnd(Enum):
@@ -160,6 +162,7 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
 
     Raises:
         StorageError: the database or the artifact store refuses for good.
+        DeviceFailedError: the device is broken; the point is free again, and this process can train nothing more.
     """
     reach("claimed")
     keeping = LeaseKeeper(bench.ledger, lease, bench.stop, bench.patience_seconds)
@@ -179,7 +182,7 @@ def work_on(bench: Bench, lease: Lease, objective: Objective) -> AttemptEnd:
             return _release(bench, lease, keeper, "the lease ran out")
         except LeaseLostError as error:
             logger.warning("%s", error)
-            return AttemptEnd.LOST
+            return _leave(bench, lease)
     return AttemptEnd(outcome)
 
 
@@ -198,8 +201,8 @@ def _train(bench: Bench, lease: Lease, keeper: LeaseKeeper, objective: Objective
     """Train the point and write its scores down; returns the outcome, or None where the point is free again."""
     keeper.patiently(lambda: bench.mirror.start(lease.trial_id))
     reach("trial-running")
+    progress = _Progress(bench, lease, keeper, scratch)
     try:
-        progress = _Progress(bench, lease, keeper, scratch)
         scored = objective(lease, progress)
         progress.finish()
         reach("trained")
@@ -207,16 +210,23 @@ def _train(bench: Bench, lease: Lease, keeper: LeaseKeeper, objective: Objective
         reach("files-stored")
     except Stopped:
         if keeper.is_cancelled:
+            progress.finish()
             return _fail(bench, lease, keeper, CANCELLED_MESSAGE, max_attempts=0)
+        progress.write_if_possible()
         raise
     except (LeaseGone, LeaseLostError):
         raise
     except Pruned as decision:
         return _prune(bench, lease, keeper, str(decision))
+    except DeviceFailedError as error:
+        keeper.patiently(lambda: bench.ledger.give_up(lease))
+        raise error from None
     except (TrainerError, StorageError) as error:
+        progress.finish()
         return _fail(bench, lease, keeper, str(error))
     except Exception as error:
         logger.exception("point %s failed", lease.key)
+        progress.finish()
         return _fail(bench, lease, keeper, f"{type(error).__name__}: {error}")
     keeper.patiently(lambda: bench.ledger.finish(lease, scored.value, scored.scores, files, weights))
     reach("scored")
@@ -244,16 +254,15 @@ def _store_files(
     keeper.patiently(lambda: bench.ledger.renew(lease))
     entries = []
     for path in scored.files:
-        artifact_id = file_id(bench.study, lease.key, lease.generation, path.name)
+        artifact_id = file_id(bench.study, lease.key, lease.generation, path.name, lease.token)
         bench.artifacts.put(artifact_id, path)
         entries.append(describe_file(artifact_id, path.name))
-    weights_id = file_id(bench.study, lease.key, lease.generation, WEIGHTS_FILE)
+    weights_id = file_id(bench.study, lease.key, lease.generation, WEIGHTS_FILE, lease.token)
     kept = bench.keep_weights
     if scored.weights is None or (
         kept is not None
         and keeper.patiently(lambda: bench.outcomes.better_points_exist(lease.study_id, scored.value, kept))
     ):
-        bench.artifacts.remove(weights_id)
         return entries, None
     bench.artifacts.put(weights_id, scored.weights)
     return entries, weights_id
@@ -287,14 +296,32 @@ def _release(bench: Bench, lease: Lease, keeper: LeaseKeeper, message: str) -> A
         bench.ledger.release(lease, message)
     except StorageError as error:
         logger.warning("could not release point %s: %s; its lease will run out", lease.key, error)
-        return AttemptEnd.LOST
+        return _leave(bench, lease)
     return AttemptEnd.LOST if keeper.is_lost else AttemptEnd.RELEASED
+
+
+def _remove_left_files(bench: Bench, lease: Lease, tokens: Sequence[str]) -> None:
+    """Remove what attempts wrote for a point that has an outcome by now, and what it does not keep."""
+    kept = bench.outcomes.kept_files(lease.point_id)
+    if kept is None:
+        return
+    for token in tokens:
+        ids = (file_id(bench.study, lease.key, lease.generation, name, token) for name in FILES)
+        for left in (checkpoint_id(token), *ids):
+            if left not in kept:
+                bench.artifacts.remove(left)
+
+
+def _leave(bench: Bench, lease: Lease) -> AttemptEnd:
+    """Remove what a lost attempt wrote after the new owner had tidied up."""
+    with suppress(StorageError):
+        _remove_left_files(bench, lease, (lease.token,))
+    return AttemptEnd.LOST
 
 
 def _tidy_up(bench: Bench, lease: Lease) -> None:
     """Remove what a point that is scored and told no longer needs: checkpoints, and weights that are not the best."""
-    for token in (lease.token, *lease.earlier_tokens):
-        bench.artifacts.remove(checkpoint_id(token))
+    _remove_left_files(bench, lease, (lease.token, *lease.earlier_tokens))
     if bench.keep_weights is not None:
         for point_id, weights_id in bench.outcomes.surplus_weights(lease.study_id, bench.keep_weights):
             bench.artifacts.remove(weights_id)
@@ -304,13 +331,15 @@ def _tidy_up(bench: Bench, lease: Lease) -> None:
 @contextmanager
 def _scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder for one attempt; those that dead processes of this machine left are removed."""
-    mine = f"{socket.gethostname()}-"
+    # Machines may share the parent; no host's name holds a `=`, so none is taken for another.
+    mine = f"{socket.gethostname()}="
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(f"{mine}*"):
-            if not psutil.pid_exists(int(left.name.removeprefix(mine).partition("-")[0])):
+        for left in parent.glob(f"{mine}*=*"):
+            pid = left.name.removeprefix(mine).partition("=")[0]
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
-        folder = tempfile.TemporaryDirectory(dir=parent, prefix=f"{mine}{os.getpid()}-", ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(dir=parent, prefix=f"{mine}{os.getpid()}=", ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(f"{parent}: cannot make a scratch folder: {error.strerror}") from None
     with folder as name:
@@ -374,6 +403,11 @@ class _Progress:
     def finish(self) -> None:
         """Write the epochs that could not be written yet."""
         self._keeper.patiently(self._write_epochs)
+
+    def write_if_possible(self) -> None:
+        """Write them unless that fails; who goes on from the checkpoint writes them as well."""
+        with suppress(StorageError):
+            self._write_epochs()
 
     def _write_epochs(self) -> None:
         if self._unwritten:

@@ -11,9 +11,9 @@ from storage.agenda import open_studies, set_study_state
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.lease import Lease
-from storage.ledger import Ledger
-from storage.queries import read_study
-from storage.schema import CANCELLED, OPEN, PAUSED
+from storage.ledger import CANCELLED_MESSAGE, Ledger
+from storage.queries import StudyRecord, read_study
+from storage.schema import CANCELLED, FAILED, OPEN, PAUSED
 from storage.trials import TrialMirror
 from storage.workers import Workers
 from study.attempt import Bench, Progress
@@ -34,11 +34,9 @@ def pause(database: Database, name: str) -> list[tuple[str, float]]:
     Raises:
         StudyError: the study is cancelled.
     """
-    record = read_study(database, name)
-    if record.state == CANCELLED:
-        raise StudyError(f"{name}: it is cancelled; `lmf study retry` plans its points again")
-    set_study_state(database, record.study_id, PAUSED)
-    return Workers(database).holders(record.study_id)
+    study_id = read_study(database, name).study_id
+    _set_state(database, study_id, name, PAUSED)
+    return Workers(database).holders(study_id)
 
 
 def resume(database: Database, name: str) -> bool:
@@ -50,10 +48,14 @@ def resume(database: Database, name: str) -> bool:
     Raises:
         StudyError: the study is cancelled.
     """
-    record = read_study(database, name)
-    if record.state == CANCELLED:
+    return _set_state(database, read_study(database, name).study_id, name, OPEN) == PAUSED
+
+
+def _set_state(database: Database, study_id: int, name: str, state: str) -> str:
+    before = set_study_state(database, study_id, state)
+    if before == CANCELLED:
         raise StudyError(f"{name}: it is cancelled; `lmf study retry` plans its points again")
-    return set_study_state(database, record.study_id, OPEN) == PAUSED
+    return before
 
 
 def cancel(
@@ -71,7 +73,8 @@ def cancel(
         on_wait: told once who holds points that are waited for, and until when at the latest.
 
     Returns:
-        How many points were closed by this, and how many are still held after all waiting.
+        How many points were closed without being trained, and how many are still held after all waiting; 0 where the
+        study was opened again meanwhile.
     """
     record = read_study(database, name)
     set_study_state(database, record.study_id, CANCELLED)
@@ -92,20 +95,25 @@ def cancel(
         )
         until = None
         while True:
-            worker.take_points(bench, record.study_id, _train_nothing, None)
+            worker.take_points(bench, record.study_id, _train_nothing, None, only_cancelled=True)
             left = {study.study_id: study.open_points for study in open_studies(database)}.get(record.study_id, 0)
             if until is None:
                 holders = Workers(database).holders(record.study_id)
                 until = time.monotonic() + GRACE_SECONDS + max((seconds for _, seconds in holders), default=0.0)
                 if left and holders:
                     on_wait(holders)
-            if not left or time.monotonic() > until:
+            if not left or time.monotonic() > until or read_study(database, name).state != CANCELLED:
                 break
             time.sleep(POLL_SECONDS)
     finally:
         worker.close()
         mirror.close()
-    return record.remaining - record.unchosen - left, left
+    after = read_study(database, name)
+    return _cancelled_points(after) - _cancelled_points(record), left if after.state == CANCELLED else 0
+
+
+def _cancelled_points(record: StudyRecord) -> int:
+    return sum(point.state == FAILED and point.message == CANCELLED_MESSAGE for point in record.points)
 
 
 def _train_nothing(lease: Lease, progress: Progress) -> NoReturn:

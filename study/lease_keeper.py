@@ -65,6 +65,7 @@ class LeaseKeeper:
         self._stop = stop
         self._patience_seconds = patience_seconds
         self._away_since: float | None = None
+        self._asking_since: float | None = None
         self._study_state = OPEN
         self._deadline = suspend_proof_seconds() + lease.seconds
         self._lost = threading.Event()
@@ -84,7 +85,8 @@ class LeaseKeeper:
     @property
     def is_lost(self) -> bool:
         """Whether the lease is gone, or has run out for good."""
-        now, away_since = suspend_proof_seconds(), self._away_since
+        # A server that does not answer is as good as away.
+        now, away_since = suspend_proof_seconds(), self._away_since or self._asking_since
         if self._lost.is_set():
             return True
         if away_since is not None:
@@ -139,6 +141,7 @@ class LeaseKeeper:
                 logger.warning("the lease on %s ran out", self._lease.key)
                 self._lost.set()
                 return
+            self._asking_since = asked_at
             try:
                 self._study_state = self._ledger.renew(self._lease)
                 Workers(self._ledger.database).note(self._lease.worker_id, TRAINING)
@@ -146,6 +149,10 @@ class LeaseKeeper:
                 self._note_back()
                 logger.debug("lease renewed for %g s; the study is %s", self._lease.seconds, self._study_state)
                 wait = self._lease.seconds / RENEWALS_PER_LEASE
+                if suspend_proof_seconds() >= self._deadline:
+                    # So late an answer may be of a lease that is over again: ask once more before going by it.
+                    wait = 0.0
+                    continue
             except LeaseLostError as error:
                 logger.warning("%s", error)
                 self._lost.set()
@@ -157,6 +164,7 @@ class LeaseKeeper:
             except StorageError as error:
                 logger.warning("cannot renew the lease on %s, trying again: %s", self._lease.key, error)
                 wait = min(RETRY_SECONDS, self._lease.seconds / RENEWALS_PER_LEASE)
+            self._asking_since = None
 
     def _note_back(self) -> None:
         away_since, self._away_since = self._away_since, None

@@ -38,7 +38,7 @@ class Served:
 
     Attributes:
         ends: how many attempts ended in which way.
-        remaining: open points of the studies that it serves.
+        remaining: open points of the studies that it serves, at least 1 where it was stopped and nobody can say.
     """
 
     ends: dict[AttemptEnd, int]
@@ -50,7 +50,7 @@ class Desk:
     """What a worker needs to work on one study."""
 
     bench: Bench
-    study_id: int
+    identity: tuple[int, str, float]
     objective: Objective
     search: Search | None
 
@@ -77,7 +77,7 @@ class Desks:
     stop: threading.Event
     mirror: TrialMirror
     is_strict: bool
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[tuple[int, str, float], str] = field(default_factory=dict)
     _latest: Desk | None = None
 
     def prepare(self, study: OpenStudy) -> Desk | None:
@@ -87,9 +87,9 @@ class Desks:
             StudyError: it cannot be served here, and is not to be skipped.
             StorageError: the database refuses for good, or stays away longer than the patience lasts.
         """
-        if study.study_id in self.refused:
+        if study.identity in self.refused:
             return None
-        if self._latest is None or self._latest.study_id != study.study_id:
+        if self._latest is None or self._latest.identity != study.identity:
             self._latest = None
             try:
                 self._latest = self._open(study)
@@ -98,7 +98,7 @@ class Desks:
             except (StudyError, TrainerError, StorageError) as error:
                 if self.is_strict:
                     raise StudyError(str(error)) from None
-                self.refused[study.study_id] = str(error)
+                self.refused[study.identity] = str(error)
                 logger.warning("study %s is skipped: %s", study.name, error)
         return self._latest
 
@@ -122,7 +122,7 @@ class Desks:
             pruner=TrialPruner.open(self.mirror, study.name, record.spec),
             patience_seconds=self.options.database_patience,
         )
-        return Desk(bench, study.study_id, objective, Search.open(self.database, self.mirror, study.study_id))
+        return Desk(bench, study.identity, objective, Search.open(self.database, self.mirror, study.study_id))
 
 
 def work_on_studies(
@@ -152,8 +152,7 @@ def work_on_studies(
     def agenda() -> list[OpenStudy]:
         return [study for study in open_studies(database) if not names or study.name in names]
 
-    todo = patiently(agenda, options.database_patience, stop)
-    if not todo and limits.idle_exit_seconds == 0:
+    if limits.idle_exit_seconds == 0 and not patiently(agenda, options.database_patience, stop):
         return Served(dict.fromkeys(AttemptEnd, 0), 0)
     with hold_device(options.device) as device, _alarm(limits.max_hours, stop):
         working = WorkerOptions(device, options.lease_seconds, options.database_patience, limits.max_points)
@@ -165,41 +164,45 @@ def work_on_studies(
             with log_context(worker=worker.name):
                 logger.debug("training on %s, %s", device, database)
                 _serve_all(worker, desks, agenda, limits)
-            todo = worker.patiently(agenda)
+            left = [study.open_points for study in worker.patiently(agenda) if study.identity not in desks.refused]
+        except StorageUnavailableError as error:
+            if not stop.is_set():
+                raise
+            # Nobody can say what is left; a lease that could not be given back runs out.
+            logger.warning("stopped while the database is away: %s", error)
+            left = [1]
         finally:
             worker.close()
             if mirror is not None:
                 mirror.close()
-    return Served(worker.ends, sum(study.open_points for study in todo if study.study_id not in desks.refused))
+    return Served(worker.ends, sum(left))
 
 
 def _serve_all(worker: Worker, desks: Desks, agenda: Callable[[], list[OpenStudy]], limits: Limits) -> None:
     idle_since = None
+    serves_any = False
     while worker.may_take:
-        todo = [study for study in worker.patiently(agenda) if study.study_id not in desks.refused]
+        todo = [study for study in worker.patiently(agenda) if study.identity not in desks.refused]
         took_any = False
         for study in todo:
             if study.free_points and worker.may_take:
                 desk = worker.patiently(partial(desks.prepare, study))
                 if desk is not None:
-                    took_any |= worker.take_points(desk.bench, desk.study_id, desk.objective, desk.search)
+                    took_any |= worker.take_points(desk.bench, study.study_id, desk.objective, desk.search)
         if took_any:
+            serves_any = True
             idle_since = None
             continue
-        if any(study.study_id not in desks.refused for study in todo):
+        if any(study.identity not in desks.refused for study in todo):
+            serves_any = True
             idle_since = None
         else:
             idle_since = time.monotonic() if idle_since is None else idle_since
             if limits.idle_exit_seconds is not None and time.monotonic() - idle_since >= limits.idle_exit_seconds:
-                _refuse_if_useless(worker, desks)
+                if desks.refused and not serves_any:
+                    raise StudyError("; ".join(desks.refused.values()))
                 return
         worker.rest()
-
-
-def _refuse_if_useless(worker: Worker, desks: Desks) -> None:
-    """Turn a worker that could serve none of the open studies into one error."""
-    if desks.refused and not any(worker.ends.values()):
-        raise StudyError("; ".join(desks.refused.values()))
 
 
 @contextmanager

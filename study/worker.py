@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from queue import SimpleQueue
 from typing import TypeVar
 
 from storage.agenda import open_studies
@@ -76,12 +77,21 @@ def check_versions(planned: dict[str, str], here: dict[str, str], study: str) ->
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """Let SIGTERM, SIGINT, and what schedulers warn with, SIGUSR1 and SIGUSR2, set an event within the block."""
     kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-    before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
+    # A handler may interrupt another one: the event's lock would then wait for itself, while this queue has none.
+    told: SimpleQueue[bool] = SimpleQueue()
+
+    def set_when_told() -> None:
+        if told.get():
+            stop.set()
+
+    threading.Thread(target=set_when_told, name="stop-on-signals", daemon=True).start()
+    before = [signal.signal(kind, lambda *_: told.put(True)) for kind in kinds]
     try:
         yield
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
+        told.put(False)
 
 
 class Worker:
@@ -118,10 +128,19 @@ class Worker:
         most = self.options.max_points
         return not self._stop.is_set() and (most is None or sum(self.ends.values()) < most)
 
-    def take_points(self, bench: Bench, study_id: int, objective: Objective, search: Search | None) -> bool:
+    def take_points(
+        self, bench: Bench, study_id: int, objective: Objective, search: Search | None, *, only_cancelled: bool = False
+    ) -> bool:
         """Work on a study's points until none is free.
 
         In a search, a worker that finds no free point chooses the next one, as long as the budget lasts.
+
+        Args:
+            bench: where to work.
+            study_id: of which study.
+            objective: trains a point.
+            search: chooses points; None for a grid.
+            only_cancelled: take points only while the study is cancelled.
 
         Returns:
             Whether there was any.
@@ -132,7 +151,8 @@ class Worker:
         took_any = False
         while self.may_take:
             token = str(uuid.uuid4())
-            claim = partial(self._ledger.claim, study_id, self._id, self.options.lease_seconds, token)
+            seconds = self.options.lease_seconds
+            claim = partial(self._ledger.claim, study_id, self._id, seconds, token, only_cancelled=only_cancelled)
             lease: Lease | None = self.patiently(claim)
             if lease is not None:
                 took_any = True

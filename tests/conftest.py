@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from lmf_testing.postgres import Server, postgres_server
 
+pytest_plugins = ["lmf_testing.skips"]
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

@@ -9,6 +9,10 @@ class DataError(TrainerError):
     """A dataset, an image, a label table or a split cannot be used."""
 
 
+class DeviceFailedError(TrainerError):
+    """A graphics card or its driver failed; the process can compute nothing more on it, whatever it is to train."""
+
+
 class LossError(TrainerError):
     """A loss was asked for, or called, with something that it cannot take."""
 

@@ -12,12 +12,13 @@ import psutil
 import torch
 
 from trainer.config import Recipe
-from trainer.errors import DeviceMemoryError, ModelError, one_line
+from trainer.errors import DeviceFailedError, DeviceMemoryError, ModelError, one_line
 
 # What glibc's malloc.h calls these two.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _LARGEST_INT = 2**31 - 1
 _MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+_DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "unspecified launch failure")
 _ALLOCATION = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
@@ -73,6 +74,7 @@ def translated_failures(recipe: Recipe, device: torch.device) -> Iterator[None]:
 
     Raises:
         DeviceMemoryError: the device has too little memory; with the figures, and what to try.
+        DeviceFailedError: the graphics card or its driver failed.
         ModelError: the model has no deterministic kernel, or cannot be compiled.
     """
     try:
@@ -80,6 +82,8 @@ def translated_failures(recipe: Recipe, device: torch.device) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             raise DeviceMemoryError(_out_of_memory_message(recipe, device, error)) from error
+        if device.type == "cuda" and any(mark in str(error) for mark in _DEVICE_ERRORS):
+            raise DeviceFailedError(f"{device} failed: {one_line(error)}; see dmesg and nvidia-smi") from error
         if recipe.deterministic and _NOT_DETERMINISTIC in str(error):
             raise ModelError(
                 f"model: {recipe.model} needs a kernel that does not repeat itself on {device} "

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Ask for a password, write it with this name into the file of --login, hashed, and end.",
 )
-@click.option("--allow-edit", is_flag=True, help="Let notes, attributes and preferences be written; logs each write.")
+@click.option("--allow-edit", is_flag=True, help="Let notes and attributes be written; logs each write.")
 @log_options
 @storage_option
 def dashboard_command(

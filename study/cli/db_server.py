@@ -88,6 +88,8 @@ def url_command(show_password: bool, path: Path | None) -> None:
     from study.server.folder import write_private
     from study.server.inspection import read_status, server_url
 
+    if show_password and path is not None:
+        raise click.UsageError("--show-password: cannot go with --file, which takes the password; give one of them")
     folder = _folder()
     url = server_url(folder)
     if path is not None:

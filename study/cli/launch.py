@@ -148,6 +148,7 @@ def slurm_command(studies: tuple[str, ...], as_script: bool, wait: bool, **flags
     if as_script and wait:
         raise click.UsageError("--wait: cannot go with --print, which submits nothing; give one of them")
     run_options, _, worker_flags = _read_flags(flags)
+    _check_first_device(run_options.device)
     home = find_home(run_options.storage)
     gres = flags["gres"] or (NONE if run_options.device == "cpu" else "gpu:1")
     options = SlurmOptions(
@@ -167,12 +168,8 @@ def slurm_command(studies: tuple[str, ...], as_script: bool, wait: bool, **flags
     # With a GPU asked for, a node on which it cannot be used must not train on its processor unnoticed.
     device = str(flags["device"] or ("cuda" if "gpu" in (options.gres or "") else "auto"))
     request = WorkerRequest(studies, flags["count"], (device,), worker_flags)
-    if request.count > 1 and home.storage_url.startswith("sqlite"):
-        click.echo(
-            "lmf: warning: the database is a SQLite file, which several nodes cannot safely share by a network folder; "
-            "PostgreSQL is meant for that (`lmf db start`)",
-            err=True,
-        )
+    if request.count > 1:
+        _warn_of_storage(home.storage_url)
     if as_script:
         _check_spelling(studies)
         click.echo(SlurmScriptLauncher(home, run_options.storage, options).launch(request).description, nl=False)
@@ -182,6 +179,7 @@ def slurm_command(studies: tuple[str, ...], as_script: bool, wait: bool, **flags
         choose_studies(database, studies)
         launcher = SlurmLauncher(home, run_options.storage, options)
         if wait:
+            _set_up_logging(flags)
             return _watch(launcher, request, database, ours=False)
         click.echo(launcher.launch(request).description)
         return DONE
@@ -202,7 +200,9 @@ def slurm_command(studies: tuple[str, ...], as_script: bool, wait: bool, **flags
 )
 @click.option("--home-claim", required=True, metavar="NAME", help="PersistentVolumeClaim of LMF_HOME, for all pods.")
 @click.option("--data-claim", metavar="NAME", help="PersistentVolumeClaim of the images, which is only read.")
-@click.option("--gpu", type=click.IntRange(0, 1), default=1, show_default=True, metavar="0|1", help="GPUs of a pod.")
+@click.option(
+    "--gpu", type=click.IntRange(0, 1), metavar="0|1", help="GPUs of a pod; default 1, or 0 with --device cpu."
+)
 @click.option("--cpu", default="4", show_default=True, metavar="CORES", help="Processor cores of a pod.")
 @click.option("--memory", default="16Gi", show_default=True, metavar="SIZE", help="Memory of a pod.")
 @click.option("--shared-memory", default="1Gi", show_default=True, metavar="SIZE", help="Size limit of /dev/shm.")
@@ -217,7 +217,13 @@ def kubernetes_command(studies: tuple[str, ...], **flags: Any) -> int:
 
     if flags["storage"] is not None:
         raise StudyError("--storage: pods take the database's URL from the Secret that --storage-secret names")
-    _, _, worker_flags = _read_flags(flags)
+    run_options, _, worker_flags = _read_flags(flags)
+    _check_first_device(run_options.device)
+    gpu = run_options.device != "cpu" if flags["gpu"] is None else bool(flags["gpu"])
+    if gpu != (run_options.device != "cpu") and run_options.device != "auto":
+        raise StudyError(
+            f"--gpu {flags['gpu']} cannot go with --device {run_options.device}; leave --gpu out: it follows --device"
+        )
     _check_spelling(studies)
     secret, _, key = flags["storage_secret"].partition(":")
     launcher = KubernetesLauncher(
@@ -228,12 +234,12 @@ def kubernetes_command(studies: tuple[str, ...], **flags: Any) -> int:
         secret_key=key or DEFAULT_KEY,
         home_claim=flags["home_claim"],
         data_claim=flags["data_claim"],
-        gpu=bool(flags["gpu"]),
+        gpu=gpu,
         cpu=flags["cpu"],
         memory=flags["memory"],
         shared_memory=flags["shared_memory"],
     )
-    device = str(flags["device"] or ("cuda" if flags["gpu"] else "cpu"))
+    device = str(flags["device"] or ("cuda" if gpu else "cpu"))
     request = WorkerRequest(studies, flags["count"], (device,), worker_flags)
     click.echo(launcher.launch(request).description)
     return DONE
@@ -289,6 +295,31 @@ def _any_failed(database: Database, names: Sequence[str]) -> bool:
 
     there = [name for name in list_studies(database) if name in names]
     return any(point.state == "failed" for name in there for point in read_study(database, name).points)
+
+
+def _check_first_device(device: str) -> None:
+    """Refuse a device that a job with one GPU does not have."""
+    if device.startswith("cuda:") and int(device.removeprefix("cuda:")) > 0:
+        raise StudyError(f"--device: each job has one GPU, which is cuda:0 there, not {device}; leave --device out")
+
+
+def _warn_of_storage(url: str) -> None:
+    """Warn of a database that several nodes cannot share."""
+    from study.launch.job_environment import is_local
+
+    if url.startswith("sqlite"):
+        warning = (
+            "the database is a SQLite file, which several nodes cannot safely share by a network folder; PostgreSQL is "
+            "meant for that (`lmf db start`)"
+        )
+    elif is_local(url):
+        warning = (
+            "only this machine reaches the database, other nodes do not: its server must listen on an address of the "
+            "network (`lmf db start --host`)"
+        )
+    else:
+        return
+    click.echo(f"lmf: warning: {warning}", err=True)
 
 
 def _check_spelling(studies: Sequence[str]) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from storage.errors import StorageError
 from study.errors import StudyError
-from trainer.errors import TrainerError
+from trainer.errors import DeviceFailedError, TrainerError
 
-DONE, POINTS_FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 3
+DONE, POINTS_FAILED, BAD_REQUEST, INTERRUPTED, BROKEN = 0, 1, 2, 3, 70
 
 # Each command's module and one line of help, so that `lmf --help` loads none of them.
 COMMANDS = {
@@ -59,7 +60,8 @@ def lmf() -> None:
     """Tune and compare the LMF loss on imbalanced medical images.
 
     `lmf demo` shows it all in a few minutes; `lmf run DATASET --data DIR` does it for your data. Exit codes: 0 done,
-    1 ended but points failed, 2 the request was wrong, 3 interrupted and points remain.
+    1 ended but points failed, 2 the request was wrong, 3 interrupted and points remain, 70 a defect of lmf or of the
+    machine.
     """
 
 
@@ -78,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_REQUEST
     except click.ClickException as error:
         code = _refuse(error.format_message())
+    except DeviceFailedError as error:
+        _refuse(str(error))
+        code = BROKEN
     except (StudyError, TrainerError, StorageError) as error:
         code = _refuse(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -85,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = DONE
+    except Exception:
+        # Not 1, which says that all was done and some points failed: whoever watches a worker starts another.
+        traceback.print_exc()
+        code = BROKEN
     sys.exit(code if isinstance(code, int) else DONE)
 
 

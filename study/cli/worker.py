@@ -37,9 +37,10 @@ def worker_command(studies: tuple[str, ...], log_json: bool, log_level: str, **f
     stop = threading.Event()
     with stop_on_signals(stop):
         home = find_home(options.storage)
-        database = patiently(lambda: Database.open(home.storage_url, create=False), options.database_patience, stop)
+        patience = options.database_patience
+        database = patiently(lambda: Database.open(home.storage_url, create=False), patience, stop)
         try:
-            names = choose_studies(database, studies) if studies else ()
+            names = patiently(lambda: choose_studies(database, studies), patience, stop) if studies else ()
             served = work_on_studies(home, database, names, options, stop, limits)
         finally:
             database.close()

@@ -11,6 +11,8 @@ from wsgiref.types import WSGIEnvironment
 
 import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
 
 from storage.artifacts import Artifacts
 from storage.database import Database, make_engine, parse_url, translate_error
@@ -33,13 +35,17 @@ class NothingThereError(Exception):
     """The study, the trial or the file that was asked for does not exist."""
 
 
+class TrialEndedError(Exception):
+    """The trial that was to be changed has ended."""
+
+
 class _Failures(threading.local):
     """What the database refused while this thread answered a request."""
 
     def __init__(self) -> None:
-        self.error: StorageError | None = None
+        self.error: Exception | None = None
 
-    def take(self) -> StorageError | None:
+    def take(self) -> Exception | None:
         """What was noted, which is forgotten then."""
         error, self.error = self.error, None
         return error
@@ -74,7 +80,8 @@ class OptunaDashboard:
     """optuna-dashboard on a database and the files of its trials.
 
     By itself it answers 500 to whatever goes wrong. Here, a request that fails because of the database raises
-    `StorageError` instead, and one for a thing that does not exist `NothingThereError`.
+    `StorageError` instead, one for a thing that does not exist `NothingThereError`, and one to change a trial that has
+    ended `TrialEndedError`.
     """
 
     def __init__(self, database: Database, artifacts: Artifacts) -> None:
@@ -93,7 +100,9 @@ class OptunaDashboard:
         self._artifacts = artifacts
         # Before the listener of `open_optuna_storage`, which raises and so is the last to be called.
         sa.event.listen(database.engine, "handle_error", _note_failure, insert=True)
-        application: Any = wsgi(open_optuna_storage(database), artifact_store=artifacts.store)
+        storage = open_optuna_storage(database)
+        _note_refused_attributes(storage)
+        application: Any = wsgi(storage, artifact_store=artifacts.store)
         application.catchall = False
         self._application = application
         _quieten()
@@ -104,6 +113,7 @@ class OptunaDashboard:
         Raises:
             StorageError: the database or the artifact store cannot be read.
             NothingThereError: what was asked for does not exist.
+            TrialEndedError: attributes of a trial were to be written that has ended.
         """
         _failures.take()
         # It looks this up without asking whether it is there.
@@ -149,8 +159,25 @@ def _note_failure(context: sa.engine.ExceptionContext) -> None:
         _failures.error = translate_error(error, context.engine.url)
 
 
+def _note_refused_attributes(storage: RDBStorage) -> None:
+    """Note why a trial's attribute is refused; optuna-dashboard would answer 500 to it."""
+    write = storage.set_trial_user_attr
+
+    def write_or_note(trial_id: int, key: str, value: Any) -> None:
+        try:
+            write(trial_id, key, value)
+        except UpdateFinishedTrialError:
+            _failures.error = TrialEndedError()
+            raise
+        except KeyError:
+            _failures.error = NothingThereError()
+            raise
+
+    storage.set_trial_user_attr = write_or_note  # type: ignore[method-assign]
+
+
 def _quieten() -> None:
-    """Keep out of the log what optuna-dashboard says of every request that the database failed, with its trace."""
+    """Keep out of the log what optuna-dashboard says of every request that failed so, with its trace."""
     logging.getLogger("optuna_dashboard").setLevel(logging.ERROR)
     logging.getLogger("optuna_dashboard._bottle_util").addFilter(_is_no_failure)
 

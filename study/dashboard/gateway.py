@@ -16,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from storage.errors import StorageError, StorageUnavailableError
 from study.dashboard.answer import Answer, Application
-from study.dashboard.application import NothingThereError
+from study.dashboard.application import NothingThereError, TrialEndedError
 from study.dashboard.login_check import LoginCheck
 from study.dashboard.writes import check_write
 
@@ -131,6 +131,8 @@ class Gateway:
             answer = _refusal(path, _UNREADABLE)
         except NothingThereError:
             answer = _refusal(path, _NOTHING)
+        except TrialEndedError:
+            answer = _refusal(path, _ENDED)
         except Exception:
             _logger.exception("%s: cannot be answered", quote(path))
             answer = _refusal(path, _BROKEN)
@@ -150,9 +152,9 @@ class Gateway:
                 HTTPStatus.FORBIDDEN, "this dashboard is read-only; with --allow-edit, notes can be written in it"
             )
         _check_origin(request)
-        reason = check_write(request.method, request.path, environ)
-        if reason is not None:
-            raise RefusedError(HTTPStatus.FORBIDDEN, reason)
+        refused = check_write(request.method, request.path, environ)
+        if refused is not None:
+            raise RefusedError(refused.status, refused.reason)
         outcome = "failed"
         try:
             answer = self._writer(environ)
@@ -234,6 +236,9 @@ _AWAY = RefusedError(
 )
 _UNREADABLE = RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "what is stored cannot be read; the log says why")
 _NOTHING = RefusedError(HTTPStatus.NOT_FOUND, "there is no such thing")
+_ENDED = RefusedError(
+    HTTPStatus.CONFLICT, "this trial has ended, so its attributes can no longer be changed; a note can be written"
+)
 _BROKEN = RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "this cannot be answered; the log says why")
 
 

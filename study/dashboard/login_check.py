@@ -20,6 +20,7 @@ FREE_FAILURES = 5
 LONGEST_WAIT_SECONDS = 30
 FORGET_SECONDS = 900
 MOST_ADDRESSES = 1024
+NAME_GROUPS = 32
 MOST_REMEMBERED = 1024
 
 
@@ -29,7 +30,7 @@ class Verdict:
 
     Attributes:
         name: who it is; None where nobody is let in.
-        wait_seconds: how long this address must wait before it is listened to again; 0 if it need not.
+        wait_seconds: how long this address must wait before this name is listened to again; 0 if it need not.
     """
 
     name: str | None
@@ -37,35 +38,44 @@ class Verdict:
 
 
 class FailureWaits:
-    """How long an address must wait after logins of it that failed; knows the latest `MOST_ADDRESSES` addresses."""
+    """How long an address must wait after logins of it that failed; knows the latest `MOST_ADDRESSES` addresses.
+
+    Behind a proxy all users have one address, so each name counts for itself there. `NAME_GROUPS` counts an address
+    are kept, whatever names are tried, known or not, so that made-up names cost no memory and tell nothing.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._failures: OrderedDict[str, dict[int, tuple[int, float]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def seconds(self, address: str) -> int:
-        """How long this address must still wait."""
-        with self._lock:
-            count, last = self._failures.get(address, (0, 0.0))
-            passed = self._clock() - last
-        if count < FREE_FAILURES or passed > FORGET_SECONDS:
-            return 0
-        return max(0, math.ceil(min(1 << min(count - FREE_FAILURES, 10), LONGEST_WAIT_SECONDS) - passed))
+    def note_try(self, address: str, name: str) -> int:
+        """Count a try as a failure, unless it must wait; `forget` takes that back.
 
-    def note_failure(self, address: str) -> None:
-        """Count a failure."""
+        Returns:
+            Seconds that must pass before the next try; 0 where this one may go on.
+        """
+        group, now = _group(name), self._clock()
         with self._lock:
-            count, last = self._failures.pop(address, (0, 0.0))
-            now = self._clock()
-            self._failures[address] = (1 if now - last > FORGET_SECONDS else count + 1, now)
+            failures = self._failures.setdefault(address, {})
+            self._failures.move_to_end(address)
+            count, last = failures.get(group, (0, 0.0))
+            if now - last > FORGET_SECONDS:
+                count = 0
+            if count >= FREE_FAILURES:
+                least = min(1 << min(count - FREE_FAILURES, 10), LONGEST_WAIT_SECONDS)
+                wait = math.ceil(least - (now - last))
+                if wait > 0:
+                    return wait
+            failures[group] = (count + 1, now)
             while len(self._failures) > MOST_ADDRESSES:
                 self._failures.popitem(last=False)
+        return 0
 
-    def forget(self, address: str) -> None:
-        """Forget the failures of an address that came in."""
+    def forget(self, address: str, name: str) -> None:
+        """Forget the failures of a name that came in."""
         with self._lock:
-            self._failures.pop(address, None)
+            self._failures.get(address, {}).pop(_group(name), None)
 
 
 class LoginCheck:
@@ -88,6 +98,7 @@ class LoginCheck:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._hashing = threading.Lock()
         self._waits = FailureWaits(clock)
 
     def check(self, authorization: str | None, address: str) -> Verdict:
@@ -102,14 +113,18 @@ class LoginCheck:
         pair = _name_and_password(authorization)
         if pair is not None and self._is_remembered(*pair):
             return Verdict(pair[0])
-        wait = self._waits.seconds(address)
-        if wait:
-            return Verdict(None, wait)
-        if pair is None or not self._is_right(*pair):
-            self._waits.note_failure(address)
-            return Verdict(None)
-        self._waits.forget(address)
-        self._remember(*pair)
+        if pair is None:
+            return Verdict(None, self._waits.note_try(address, ""))
+        # One at a time: a page that asks for many things at once sends one login, not so many tries.
+        with self._hashing:
+            if self._is_remembered(*pair):
+                return Verdict(pair[0])
+            # Counted before the hash, so that guesses that come all at once are counted as well.
+            wait = self._waits.note_try(address, pair[0])
+            if wait or not self._is_right(*pair):
+                return Verdict(None, wait)
+            self._waits.forget(address, pair[0])
+            self._remember(*pair)
         return Verdict(pair[0])
 
     def _is_right(self, name: str, password: str) -> bool:
@@ -129,6 +144,10 @@ class LoginCheck:
 
     def _mark(self, name: str, password: str) -> bytes:
         return hmac.digest(self._key, f"{name}:{password}".encode(), hashlib.sha256)
+
+
+def _group(name: str) -> int:
+    return hashlib.sha256(name.encode()).digest()[0] % NAME_GROUPS
 
 
 def _name_and_password(authorization: str) -> tuple[str, str] | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from ipaddress import ip_address
 from pathlib import Path
 
 from study.errors import StudyError
-from study.home import Home, data_root
+from study.home import Home
 
 STORAGE_VARIABLES = ("LMF_STORAGE", "LMF_STORAGE_FILE", "LMF_STORAGE_PASSWORD_FILE")
 """Variables that say where the database is; a job gets one of them and must not inherit the others."""
+
+PASSWORD_VARIABLE = "PGPASSWORD"
+"""PostgreSQL's own variable of a password; what it says goes into the file of the URL."""
 
 _FILES = ("PGPASSFILE",)
 
@@ -32,14 +36,54 @@ def job_environment(home: Home, storage: str | None) -> dict[str, str]:
     if home.storage_url.startswith("sqlite"):
         variables["LMF_STORAGE"] = _absolute_sqlite(home.storage_url)
     else:
-        variables["LMF_STORAGE_FILE"] = str(_named_file(storage) or _write_url(home))
-    data = data_root(None)
-    if data is not None:
-        variables["LMF_DATA"] = str(data)
+        url = _with_password(home.storage_url)
+        named = _named_file(storage) if url == home.storage_url else None
+        variables["LMF_STORAGE_FILE"] = str(named or _write_url(home, url))
+    folders = [_absolute(folder) for folder in os.environ.get("LMF_DATA", "").split(os.pathsep) if folder]
+    if folders:
+        variables["LMF_DATA"] = os.pathsep.join(folders)
     for name in _FILES:
         if os.environ.get(name):
-            variables[name] = str(Path(os.environ[name]).expanduser().absolute())
+            variables[name] = _absolute(os.environ[name])
     return variables
+
+
+def is_local(storage_url: str) -> bool:
+    """Whether a URL leads to a server that only this machine reaches: by its loopback, or by a socket."""
+    from storage.database import parse_url
+
+    url = parse_url(storage_url)
+    if url.get_backend_name() == "sqlite":
+        return False
+    host = url.host or url.query.get("host") or os.environ.get("PGHOST")
+    if not host:
+        # PostgreSQL takes its socket then, unless a service file says where to go.
+        return not (os.environ.get("PGSERVICE") or "service" in url.query)
+    if not isinstance(host, str):
+        return False
+    if host.startswith("/") or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _with_password(storage_url: str) -> str:
+    """A URL with the password that PostgreSQL would have taken from the environment, if it has none itself."""
+    from storage.database import parse_url
+
+    password = os.environ.get(PASSWORD_VARIABLE)
+    url = parse_url(storage_url)
+    if not password or url.password is not None or "password" in url.query:
+        return storage_url
+    # Without a user there is no place for a password before the host.
+    whole = url.set(password=password) if url.username else url.update_query_dict({"password": password})
+    return whole.render_as_string(hide_password=False)
 
 
 def _named_file(storage: str | None) -> Path | None:
@@ -50,18 +94,18 @@ def _named_file(storage: str | None) -> Path | None:
     return Path(named).expanduser().absolute()
 
 
-def _write_url(home: Home) -> Path:
+def _write_url(home: Home, storage_url: str) -> Path:
     """Write the URL into a file that nobody else can read; the same database has the same file."""
     from storage.database import parse_url, show_url
 
-    shown = show_url(parse_url(home.storage_url))
+    shown = show_url(parse_url(storage_url))
     path = home.root / "launch" / f"storage-{hashlib.sha256(shown.encode()).hexdigest()[:12]}.url"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(home.storage_url + "\n")
+            file.write(storage_url + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -9,14 +9,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.agenda import open_studies
+import psutil
+
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
-from storage.ledger import Ledger
-from storage.workers import Workers
+from storage.workers import ProcessIdentity, Workers
 from study.cli.main import BAD_REQUEST
 from study.home import Home
 from study.launch.base import ENDED_CODES, Deaths, Tick, WorkerRequest, death_text, lmf_command, no_tick
@@ -47,9 +48,7 @@ class LocalLauncher:
             StorageError: the log folder cannot be made.
         """
         commands = [lmf_command(request.arguments(number)) for number in range(request.count)]
-        workers = LocalWorkers(
-            self.database, request.studies, commands, self.home.environment(), self.home.root / "logs"
-        )
+        workers = LocalWorkers(self.database, commands, self.home.environment(), self.home.root / "logs")
         workers.start()
         return workers
 
@@ -63,7 +62,7 @@ class _Slot:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     deaths: Deaths = field(default_factory=Deaths)
-    epochs_at_start: int = 0
+    identity: ProcessIdentity | None = None
     start_after: float = 0.0
     over: bool = False
 
@@ -74,14 +73,12 @@ class LocalWorkers:
 
     Attributes:
         database: where the studies are planned.
-        studies: the studies that the workers serve; none for all.
         commands: the command line of each worker; no secret may be in one.
         environment: variables that every worker gets beside this process's own; secrets go here.
         logs: a folder for the workers' logs.
     """
 
     database: Database
-    studies: tuple[str, ...]
     commands: Sequence[Sequence[str]]
     environment: Mapping[str, str] = field(repr=False)
     logs: Path
@@ -173,7 +170,7 @@ class LocalWorkers:
     def _bury(self, slot: _Slot, code: int) -> None:
         """Free what a dead worker held, and start another one after a pause that grows while nothing is trained."""
         self._release_dead()
-        pause = slot.deaths.add(fruitless=self._epochs() == slot.epochs_at_start)
+        pause = slot.deaths.add(fruitless=not self._trained_anything(slot))
         if pause is None:
             slot.over = True
             self._refusals.append(
@@ -186,7 +183,6 @@ class LocalWorkers:
         )
 
     def _start(self, slot: _Slot) -> None:
-        slot.epochs_at_start = self._epochs()
         try:
             log = slot.log.open("ab")
         except OSError as error:
@@ -200,6 +196,8 @@ class LocalWorkers:
                 env={**os.environ, **self.environment, SUPERVISOR_VARIABLE: str(os.getpid())},
                 start_new_session=True,
             )
+        with suppress(psutil.Error):
+            slot.identity = ProcessIdentity.of(slot.process.pid)
 
     def _release_dead(self) -> None:
         try:
@@ -207,14 +205,15 @@ class LocalWorkers:
         except StorageUnavailableError as error:
             logger.warning("cannot free the points of dead workers now, their leases will run out: %s", error)
 
-    def _epochs(self) -> int:
-        """How many epochs are on record in the studies that are served and still open; -1 where nobody can say."""
-        ledger = Ledger(self.database)
+    def _trained_anything(self, slot: _Slot) -> bool:
+        """Whether the process that died put an epoch on record; what others train meanwhile says nothing of it."""
+        if slot.identity is None:
+            return False
         try:
-            served = [study for study in open_studies(self.database) if study.name in (self.studies or (study.name,))]
-            return sum(ledger.epochs_on_record(study.study_id) for study in served)
+            return Workers(self.database).epochs_trained(slot.identity) > 0
         except StorageError:
-            return -1
+            # The database is away: that is reason enough to have died.
+            return True
 
 
 def last_line(log: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from study.errors import StudyError
 from study.home import Home
 from study.launch.base import Tick, WorkerRequest, no_tick
-from study.launch.job_environment import STORAGE_VARIABLES, job_environment
+from study.launch.job_environment import PASSWORD_VARIABLE, STORAGE_VARIABLES, job_environment
 from study.launch.slurm_job import SlurmWorker
 from study.launch.slurm_options import SlurmOptions
 
@@ -176,7 +176,8 @@ def _submission() -> Iterator[None]:
     """Let sbatch inherit no variable that may hold the database's password, and turn its refusal into an error."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    hidden = {name: os.environ.pop(name) for name in STORAGE_VARIABLES if name in os.environ}
+    secret = (*STORAGE_VARIABLES, PASSWORD_VARIABLE)
+    hidden = {name: os.environ.pop(name) for name in secret if name in os.environ}
     said = StringIO()
     try:
         with redirect_stderr(said):

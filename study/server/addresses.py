@@ -12,7 +12,7 @@ from study.errors import StudyError
 LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::", "*")
 # Any address that is not of this machine's networks will do: nothing is sent to it.
-_FAR_AWAY = ("192.0.2.1", 9)
+_FAR_AWAY = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
 
 NO_TLS = (
     "this PostgreSQL has no TLS: passwords are hashed on their way, but what is stored travels in the clear; "
@@ -109,12 +109,14 @@ def reachable_host(host: str) -> str:
     """Under which name or address other machines reach a server that listens on a host."""
     if host not in _WILDCARDS:
         return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_FAR_AWAY)
+    # PostgreSQL on `::` takes IPv6 alone.
+    family = socket.AF_INET6 if host == "::" else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(_FAR_AWAY[family])
             return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
+    except OSError:
+        return socket.gethostname()
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from storage.postgresql_programs import INSTALL_SERVER
 from study.errors import StudyError
 from study.server.addresses import LOOPBACK, reachable_host
 from study.server.creation import DATABASE, ROLE
@@ -69,12 +70,17 @@ def read_status(folder: ServerFolder) -> Status:
     """Look at a server, and ask it if it runs.
 
     Raises:
-        StudyError: its folder cannot be read.
+        StudyError: its folder cannot be read, or PostgreSQL's driver is missing.
     """
     state, settings = folder.state(), folder.settings()
     if state != State.RUNNING:
         return Status(state, settings, folder)
-    import psycopg
+    try:
+        import psycopg
+    except ImportError:
+        raise StudyError(
+            f"PostgreSQL's driver is missing, so the server cannot be asked; install it with: {INSTALL_SERVER}"
+        ) from None
 
     pid = folder.pid()
     try:

@@ -237,8 +237,8 @@ def test_a_note_can_be_written_by_the_dashboard_s_own_page_alone(
     }"""
     # What a browser sends without asking first; whether it gets an answer does not matter here.
     unasked = """async address => {
-        await fetch(address + "/api/studies/1/preference", {method: "POST", credentials: "include",
-            mode: "no-cors", body: '{"mode": "ChooseWorst", "candidates": [1], "clicked": 1}'}).catch(() => null);
+        await fetch(address + "/api/trials/1/user-attrs", {method: "POST", credentials: "include",
+            mode: "no-cors", body: '{"user_attrs": {"rating": 1}}'}).catch(() => null);
     }"""
     (tmp_path / "index.html").write_text("<title>elsewhere</title>")
     with (

@@ -196,6 +196,33 @@ def test_notes_can_be_written_where_editing_is_allowed(shown: Shown) -> None:
     assert len(shown.json("/api/studies")["study_summaries"]) == 1
 
 
+def test_attributes_of_a_trial_that_has_ended_or_is_unknown_are_refused_in_a_line(
+    seen: Shown, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = seen.json("/api/studies/1")["trials"][0]["trial_id"]
+    body = json.dumps({"user_attrs": {"rating": 3}}).encode()
+    for number, status, reason in ((trial, 409, "this trial has ended"), (99999, 404, "no such thing")):
+        page = ask_application(
+            seen.gateway, f"/api/trials/{number}/user-attrs", "POST", body=body, CONTENT_TYPE="application/json"
+        )
+        assert page.status == status
+        assert reason in json.loads(page.body)["reason"]
+    assert "Traceback" not in caplog.text
+    assert "Exception" not in caplog.text
+
+
+def test_attributes_of_a_trial_that_goes_on_can_be_written(shown: Shown) -> None:
+    mirror = TrialMirror.open(shown.database)
+    study = mirror.storage.get_study_id_from_name(STUDY)
+    trial = mirror.storage.create_new_trial(study)
+    body = json.dumps({"user_attrs": {"rating": 3}}).encode()
+    page = ask_application(
+        shown.gateway, f"/api/trials/{trial}/user-attrs", "POST", body=body, CONTENT_TYPE="application/json"
+    )
+    assert page.status == 204
+    assert mirror.storage.get_trial(trial).user_attrs == {"rating": 3}
+
+
 @pytest.mark.parametrize("path", ["/artifacts/1/99999/abc", "/artifacts/99/1/abc", "/artifacts/1/1/abc"])
 def test_a_file_that_does_not_exist_is_not_found(seen: Shown, path: str) -> None:
     assert seen.get(path).status == 404

@@ -123,7 +123,6 @@ class Disorder:
         server: the server to disturb; None where the database is SQLite.
         happened: how often what has happened.
         fenced: suspended workers that were proved to have written nothing more.
-        caught_writing: how often a worker to be suspended was in the middle of a transaction, and was let go on.
     """
 
     plan: Plan
@@ -135,7 +134,6 @@ class Disorder:
     server: Server | None = None
     happened: Counter[str] = field(default_factory=Counter)
     fenced: int = 0
-    caught_writing: int = 0
 
     def run(self, limit_seconds: float) -> float:
         """Run the study to its end.
@@ -253,20 +251,8 @@ class Disorder:
         if halted is None:
             return False
         process, held = halted
-        if self._is_writing(process):
-            # What the server still holds for it, nobody else can take before it goes on.
-            self.caught_writing += 1
-            _go_on(process)
-            return False
         self._suspended.append(Suspension(process, held))
         return True
-
-    def _is_writing(self, process: ForkServerProcess) -> bool:
-        """Whether the server has a transaction of a worker."""
-        ports = [one.laddr.port for one in psutil.Process(process.pid).net_connections("tcp")]
-        query = "SELECT count(*) FROM pg_stat_activity WHERE client_port = ANY(:ports) AND state <> 'idle'"
-        with self._database.read() as connection:
-            return bool(connection.scalar(sa.text(query), {"ports": ports}))
 
     def _look_after_suspended(self) -> None:
         """Wake up whose point another has finished; prove that it writes nothing more for it."""

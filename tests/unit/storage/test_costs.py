@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from storage.costs import DeviceTime, StudyCost, read_costs
-from storage.schema import AttemptRow, WorkerRow
+from storage.schema import AttemptRow, PointRow, WorkerRow
 
 
 def set_times(lab, attempt_id, started_at, ended_at=None, last_seen=None):
@@ -47,6 +47,27 @@ def test_a_lost_worker_costs_what_no_epoch_on_record_shows(lab):
     # The checkpoint was of the first epoch: the second is trained again.
     lab.ledger.begin_training(heir, 1)
     assert read_costs(lab.database)[study_id].gpu == DeviceTime(130.0, 50.0)
+
+
+def test_an_epoch_that_two_lost_workers_trained_counts_as_lost_once(lab):
+    study_id = lab.plant(1)
+    for started_at in (1000.0, 2000.0):
+        lost = lab.claim(study_id, lab.worker("cuda:0"))
+        lab.ledger.begin_training(lost, 0)
+        lab.ledger.record_epochs(lost, [lab.epoch(1, seconds=30.0)])
+        lab.expire(lost)
+        set_times(lab, lost.attempt_id, started_at, None, started_at + 40.0)
+    # 10 s after each epoch, and the epoch of the first, which the second trained again.
+    assert read_costs(lab.database)[study_id].gpu == DeviceTime(80.0, 50.0)
+
+
+def test_what_a_worker_does_elsewhere_costs_the_point_nothing_that_it_left(lab):
+    study_id = lab.plant(1)
+    lease = lab.claim(study_id, lab.worker("cuda:0"))
+    set_times(lab, lease.attempt_id, 1000.0, None, 9000.0)
+    with lab.database.begin() as connection:
+        connection.execute(sa.update(PointRow).values(lease_expires=1060.0))
+    assert read_costs(lab.database)[study_id].gpu == DeviceTime(60.0, 60.0)
 
 
 def test_a_point_that_is_held_costs_until_now(lab):

@@ -146,3 +146,60 @@ class TestServer:
             count()
         keeper.join()
         assert max(most) == 1
+
+
+class TestLocks:
+    def cut(self, postgres, lab):
+        """Cut the connections of this process but the one of the pool."""
+        with lab.database.read() as connection:
+            mine = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        with postgres.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
+                [lab.database.url.database, mine],
+            )
+
+    def test_a_lock_whose_connection_was_cut_is_known_to_be_lost(self, postgres, make_lab, prepared_postgres):
+        lab = make_lab(prepared_postgres)
+        with lab.database.lock("search"):
+            lab.database.check_locks()
+            self.cut(postgres, lab)
+            with pytest.raises(StorageUnavailableError):
+                lab.database.check_locks()
+            with pytest.raises(StorageUnavailableError), lab.database.lock("plan"):
+                pass
+        with lab.database.lock("search"), lab.database.lock("plan"):
+            lab.database.check_locks()
+
+    def test_after_a_cut_within_an_inner_lock_the_next_one_is_refused_as_a_passing_trouble(
+        self, postgres, make_lab, prepared_postgres
+    ):
+        lab = make_lab(prepared_postgres)
+        with lab.database.lock("search"):
+            with lab.database.lock("plan"):
+                self.cut(postgres, lab)
+            with pytest.raises(StorageUnavailableError, match="lock was lost"), lab.database.lock("plan"):
+                pass
+
+    def test_nested_locks_take_one_connection_and_those_who_wait_none(self, postgres, make_lab, prepared_postgres):
+        lab = make_lab(prepared_postgres)
+        other = lab.another()
+
+        def connections():
+            with postgres.connect() as connection:
+                query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+                return connection.execute(query, [lab.database.url.database]).fetchone()[0]
+
+        with other.read():
+            pass
+        with lab.database.lock("search"), lab.database.lock("plan"):
+            held = connections()
+            with pytest.raises(StorageUnavailableError, match="has held the lock"), other.lock("plan", 0.3):
+                pass
+            assert connections() == held == 3
+
+    def test_the_server_forgets_who_falls_asleep_within_a_transaction(self, make_lab, prepared_postgres):
+        lab = make_lab(prepared_postgres)
+        with lab.database.read() as connection:
+            assert connection.scalar(sa.text("SHOW idle_in_transaction_session_timeout")) == "10s"
+            assert connection.scalar(sa.text("SHOW application_name")) == "lmf"

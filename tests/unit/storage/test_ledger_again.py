@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -97,11 +98,55 @@ class TestStates:
         set_study_state(lab.database, study_id, PAUSED)
         assert not search.plan_next()
         assert lab.study().remaining == 2
-        set_study_state(lab.database, study_id, CANCELLED)
-        assert not search.plan_next()
-        assert lab.study().remaining == 0
         set_study_state(lab.database, study_id, OPEN)
         assert search.plan_next()
+        set_study_state(lab.database, study_id, CANCELLED)
+        assert not search.plan_next()
+        assert lab.study().remaining == 1, "the point that was chosen is still to be closed"
+
+    def test_a_cancelled_study_stays_cancelled(self, lab):
+        study_id = lab.plant(1)
+        set_study_state(lab.database, study_id, CANCELLED)
+        assert set_study_state(lab.database, study_id, OPEN) == CANCELLED
+        assert set_study_state(lab.database, study_id, PAUSED) == CANCELLED
+        assert lab.study().state == CANCELLED
+
+    def test_who_cancels_takes_no_point_of_a_study_that_is_open_again(self, lab):
+        study_id, worker = lab.plant(1), lab.worker()
+        assert lab.ledger.claim(study_id, worker, 60, only_cancelled=True) is None
+        set_study_state(lab.database, study_id, CANCELLED)
+        assert lab.ledger.claim(study_id, worker, 60, only_cancelled=True).outcome == "failed"
+
+
+class TestEndsWhoseAcknowledgementWasLost:
+    def test_a_point_is_closed_once(self, lab):
+        study_id = lab.plant(1)
+        lease = lab.complete(study_id)
+        before = lab.study()
+        lab.ledger.close(lease)
+        assert lab.study() == before
+
+    def test_a_failure_counts_once(self, lab):
+        study_id = lab.plant(1)
+        lease = lab.claim(study_id)
+        assert not lab.ledger.fail(lease, "NaN", 2)
+        assert not lab.ledger.fail(lease, "NaN", 2)
+        assert lab.column("failures", lease.point_id) == 1
+
+    def test_a_lease_that_is_given_up_costs_a_lost_attempt_and_no_failure(self, lab):
+        study_id = lab.plant(1)
+        lease = lab.claim(study_id)
+        lab.ledger.give_up(lease)
+        heir = lab.claim(study_id)
+        assert heir.point_id == lease.point_id
+        assert [attempt.end for attempt in read_attempts(lab.database, STUDY)] == ["lost", None]
+        assert lab.column("failures", lease.point_id) == 0
+        assert lab.column("fruitless_losses", lease.point_id) == 1
+
+
+def agenda(lab):
+    """What is open, whenever it was planned."""
+    return tuple(replace(study, created_at=0.0) for study in open_studies(lab.database))
 
 
 class TestAgenda:
@@ -111,17 +156,17 @@ class TestAgenda:
         lab.claim(study_id)
         lab.expire(lab.claim(study_id))
         lab.plant(0, "empty")
-        assert open_studies(lab.database) == (OpenStudy(study_id, STUDY, OPEN, 3, 2),)
+        assert agenda(lab) == (OpenStudy(study_id, STUDY, OPEN, 3, 2),)
         set_study_state(lab.database, study_id, PAUSED)
-        assert open_studies(lab.database) == (OpenStudy(study_id, STUDY, PAUSED, 3, 0),)
+        assert agenda(lab) == (OpenStudy(study_id, STUDY, PAUSED, 3, 0),)
 
     def test_what_a_search_is_still_to_choose_is_free(self, lab):
         study_id = lab.plan_search(3)
         lab.search(study_id).plan_next()
         lab.claim(study_id)
-        assert open_studies(lab.database) == (OpenStudy(study_id, STUDY, OPEN, 3, 2),)
+        assert agenda(lab) == (OpenStudy(study_id, STUDY, OPEN, 3, 2),)
         set_study_state(lab.database, study_id, CANCELLED)
-        assert open_studies(lab.database) == (OpenStudy(study_id, STUDY, CANCELLED, 1, 0),)
+        assert agenda(lab) == (OpenStudy(study_id, STUDY, CANCELLED, 1, 0),)
 
 
 class TestTheEndOfALostAttempt:

@@ -211,15 +211,6 @@ class TestEpochs:
         lab.ledger.begin_training(fifth, 0)
         assert lab.point("p0").lost_epochs == 4, "the fourth never began, and lost nothing"
 
-    def test_epochs_on_record_count_each_epoch_once(self, lab):
-        study_id, lease = self.begin(lab)
-        other = lab.claim(study_id)
-        assert lab.ledger.epochs_on_record(study_id) == 0
-        lab.ledger.record_epochs(lease, [lab.epoch(1), lab.epoch(2)])
-        lab.ledger.record_epochs(lease, [lab.epoch(2)])
-        lab.ledger.record_epochs(other, [lab.epoch(1)])
-        assert lab.ledger.epochs_on_record(study_id) == 3
-
 
 class TestLosses:
     """Workers that die; a point that kills them is given up in the end."""

@@ -16,12 +16,13 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from storage.artifacts import Artifacts
 from storage.database import Database
-from storage.errors import StorageError
+from storage.errors import StorageError, StorageUnavailableError
 from storage.lease import Lease
+from storage.ledger import Ledger
 from storage.queries import read_attempts, read_epochs, read_study
 from storage.workers import ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Progress, Scored, Stopped, trial_attributes, work_on
-from trainer.errors import DivergedError
+from trainer.errors import DeviceFailedError, DivergedError
 
 
 @dataclass
@@ -224,8 +225,8 @@ def test_scratch_folders_of_dead_processes_are_removed(bed: Bed) -> None:
     import socket
 
     scratch = bed.folder / "scratch"
-    dead = scratch / f"{socket.gethostname()}-999999999-abc"
-    elsewhere = scratch / "another.host-999999999-abc"
+    dead = scratch / f"{socket.gethostname()}=999999999=abc"
+    elsewhere = scratch / f"{socket.gethostname()}-2=999999999=abc"
     dead.mkdir(parents=True)
     elsewhere.mkdir()
     work_on(bed.bench, bed.claim(), LightObjective(bed.folder))
@@ -241,3 +242,60 @@ def test_attributes_of_a_trial_are_named_by_split() -> None:
         "test_macro_f1": 0.4,
         "test_confusion": [[1]],
     }
+
+
+def test_a_broken_device_ends_the_worker_and_costs_the_point_no_failure(bed: Bed) -> None:
+    class Broken(LightObjective):
+        def __call__(self, lease: Lease, progress: Progress) -> Scored:
+            raise DeviceFailedError("cuda:0 failed: CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(DeviceFailedError):
+        work_on(bed.bench, bed.claim(), Broken(bed.folder))
+    lease = bed.claim()
+    assert work_on(bed.bench, lease, LightObjective(bed.folder)) == AttemptEnd.COMPLETE
+    assert [(attempt.point_id, attempt.end) for attempt in read_attempts(bed.database, STUDY)] == [
+        (lease.point_id, "lost"),
+        (lease.point_id, "complete"),
+    ]
+
+
+def test_epochs_that_ended_while_the_database_was_away_are_written_though_the_point_fails(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Ledger.record_epochs
+    away = threading.Event()
+
+    def record_unless_away(self: Ledger, lease: Lease, epochs: Any) -> None:
+        if away.is_set():
+            raise StorageUnavailableError("the server is away")
+        record(self, lease, epochs)
+
+    class FailsWhileAway(LightObjective):
+        def __call__(self, lease: Lease, progress: Progress) -> Scored:
+            progress.started([])
+            away.set()
+            progress.epoch_done(self._epoch(lease, 1))
+            progress.epoch_done(self._epoch(lease, 2))
+            away.clear()
+            raise DivergedError("the loss became nan in epoch 3")
+
+    monkeypatch.setattr(Ledger, "record_epochs", record_unless_away)
+    bench = replace(bed.bench, max_attempts=1)
+    assert work_on(bench, bed.claim(), FailsWhileAway(bed.folder)) == AttemptEnd.FAILED
+    assert [epoch.epoch for epoch in read_epochs(bed.database, STUDY)] == [1, 2]
+    assert sorted(bed.trial(0).intermediate_values) == [1, 2]
+
+
+def test_training_goes_on_while_the_database_is_away(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Ledger.record_epochs
+    answers = iter([True])
+
+    def record_at_second_go(self: Ledger, lease: Lease, epochs: Any) -> None:
+        if epochs and next(answers, False):
+            raise StorageUnavailableError("the server is away")
+        record(self, lease, epochs)
+
+    monkeypatch.setattr(Ledger, "record_epochs", record_at_second_go)
+    assert work_on(bed.bench, bed.claim(), LightObjective(bed.folder)) == AttemptEnd.COMPLETE
+    assert [epoch.epoch for epoch in read_epochs(bed.database, STUDY)] == list(range(1, EPOCHS + 1))
+    assert (bed.folder / "epochs.txt").read_text().count("\n") == EPOCHS, "no epoch was trained twice"

@@ -9,7 +9,7 @@ from lmf_testing.web import ask_application, basic
 
 from storage.errors import StorageError, StorageUnavailableError
 from study.dashboard.answer import Answer
-from study.dashboard.application import NothingThereError
+from study.dashboard.application import NothingThereError, TrialEndedError
 from study.dashboard.gateway import Gateway
 from study.dashboard.login_check import LoginCheck
 from study.dashboard.login_file import Login
@@ -17,6 +17,8 @@ from study.dashboard.login_file import Login
 PASSWORD = "correct horse"
 LOCAL = ("localhost", "127.0.0.1")
 NOTE = "/api/studies/1/note"
+ATTRIBUTES = "/api/trials/20/user-attrs"
+JSON = {"CONTENT_TYPE": "application/json", "body": b'{"body": "text", "version": 1, "user_attrs": {"rating": 3}}'}
 PATHS = ("/", "/dashboard", "/static/bundle.js", "/api/studies", "/artifacts/1/2/abc", "/csv/1", "/favicon.ico")
 
 
@@ -97,18 +99,16 @@ def test_a_method_that_is_to_override_another_overrides_nothing(reader):
     [
         ("PUT", NOTE),
         ("PUT", "/api/studies/1/20/note"),
-        ("POST", "/api/trials/20/user-attrs"),
-        ("POST", "/api/studies/1/preference"),
-        ("DELETE", "/api/studies/1/preference/abc-1"),
-        ("POST", "/api/studies/1/20/skip"),
+        ("POST", ATTRIBUTES),
     ],
 )
 def test_with_editing_what_people_say_may_be_written_and_is_logged(reader, writer, ada, caplog, method, path):
     caplog.set_level(logging.WARNING)
     gateway = Gateway(reader, writer, logins=LoginCheck([ada]))
     body = json.dumps({"body": "very s3cret", "version": 1, "user_attrs": {"rating": 3}}).encode()
+    login = basic("ada", PASSWORD)
     page = ask_application(
-        gateway, path, method, body=body, REMOTE_ADDR="10.0.0.9", HTTP_AUTHORIZATION=basic("ada", PASSWORD)
+        gateway, path, method, **{**JSON, "body": body}, REMOTE_ADDR="10.0.0.9", HTTP_AUTHORIZATION=login
     )
     assert page.status == 200
     assert writer.asked == [f"{method} {path}"]
@@ -119,7 +119,7 @@ def test_with_editing_what_people_say_may_be_written_and_is_logged(reader, write
 
 
 def test_a_write_that_fails_is_logged_too(reader, caplog):
-    page = ask_application(Gateway(reader, Behind(error=StorageUnavailableError("away"))), NOTE, "PUT")
+    page = ask_application(Gateway(reader, Behind(error=StorageUnavailableError("away"))), NOTE, "PUT", **JSON)
     assert page.status == 503
     assert f"write by anybody from 127.0.0.1: PUT {NOTE}: failed" in caplog.text
 
@@ -136,6 +136,11 @@ def test_a_write_that_fails_is_logged_too(reader, caplog):
         ("DELETE", "/api/artifacts/1/20/abc"),
         ("POST", "/incompatible-rdb-schema"),
         ("POST", "/api/llm/trial_filter_query"),
+        ("POST", "/api/studies/1/preference"),
+        ("POST", "/api/studies/1/preference/abc-1"),
+        ("DELETE", "/api/studies/1/preference/abc-1"),
+        ("PUT", "/api/studies/1/preference_feedback_component"),
+        ("POST", "/api/studies/1/20/skip"),
         ("DELETE", NOTE),
         ("PUT", f"{NOTE}/"),
         ("PUT", f"{NOTE}/../../1"),
@@ -144,8 +149,9 @@ def test_a_write_that_fails_is_logged_too(reader, caplog):
     ],
 )
 def test_with_editing_studies_and_trials_still_cannot_be_changed(reader, writer, method, path):
-    page = ask_application(Gateway(reader, writer), path, method)
+    page = ask_application(Gateway(reader, writer), path, method, **JSON)
     assert page.status == 403
+    assert "preference" not in json.loads(page.body)["reason"]
     assert "lmf study delete" in json.loads(page.body)["reason"]
     assert writer.asked == reader.asked == []
 
@@ -153,12 +159,51 @@ def test_with_editing_studies_and_trials_still_cannot_be_changed(reader, writer,
 def test_the_attribute_that_ties_a_trial_to_its_point_cannot_be_written(reader, writer):
     gateway = Gateway(reader, writer)
     body = json.dumps({"user_attrs": {"rating": 3, "lmf:point": "p1"}}).encode()
-    page = ask_application(gateway, "/api/trials/20/user-attrs", "POST", body=body)
+    page = ask_application(gateway, ATTRIBUTES, "POST", **{**JSON, "body": body})
     assert page.status == 403
     assert "lmf:" in json.loads(page.body)["reason"]
-    for strange in (b"", b"[]", b"{", b'{"user_attrs": 1}', b"\xff"):
-        ask_application(gateway, "/api/trials/20/user-attrs", "POST", body=strange)
-    assert writer.bodies == [b"", b"[]", b"{", b'{"user_attrs": 1}', b"\xff"]
+    assert writer.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b"{}",
+        b'{"user_attrs": 1}',
+        b'{"user_attrs": {}}',
+        b'{"user_attrs": ["rating"]}',
+        b'{"user_attrs": [["lmf:point", "x"]]}',
+        b'{"user_attrs": {"rating": %s}}' % (b"[" * 100 + b"]" * 100),
+        b'{"user_attrs": {"rating": %s}}' % (b"[" * 100_000 + b"]" * 100_000),
+        b'{"user_attrs": {"rating": "%s"}}' % (b"x" * 2_000_000),
+    ],
+    ids=range(12),
+)
+def test_what_is_no_object_of_attributes_is_refused(reader, writer, caplog, body):
+    page = ask_application(Gateway(reader, writer), ATTRIBUTES, "POST", **{**JSON, "body": body})
+    assert page.status == 400
+    assert "user_attrs" in json.loads(page.body)["reason"]
+    assert writer.asked == []
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b'{"body": "x"}', b'{"body": "x", "version": "1"}', b'{"body": 1, "version": 1}']
+)
+def test_what_is_no_note_is_refused(reader, writer, body):
+    page = ask_application(Gateway(reader, writer), NOTE, "PUT", **{**JSON, "body": body})
+    assert page.status == 400
+    assert "version" in json.loads(page.body)["reason"]
+    assert writer.asked == []
+
+
+@pytest.mark.parametrize(("kind", "status"), [("text/plain", 400), ("", 400), ("Application/JSON; charset=utf-8", 200)])
+def test_a_body_that_optuna_dashboard_would_not_read_as_json_is_refused(reader, writer, kind, status):
+    assert ask_application(Gateway(reader, writer), NOTE, "PUT", **{**JSON, "CONTENT_TYPE": kind}).status == status
 
 
 @pytest.mark.parametrize(
@@ -177,7 +222,7 @@ def test_the_attribute_that_ties_a_trial_to_its_point_cannot_be_written(reader, 
     ],
 )
 def test_another_site_cannot_write_through_a_user_s_browser(reader, writer, headers, status):
-    page = ask_application(Gateway(reader, writer), NOTE, "PUT", **headers)
+    page = ask_application(Gateway(reader, writer), NOTE, "PUT", **JSON, **headers)
     assert page.status == status
     assert len(writer.asked) == (status == 200)
 
@@ -269,6 +314,7 @@ def test_a_path_that_is_no_text_cannot_pass_for_another(reader):
         (StorageUnavailableError("postgresql://lmf@db/x: refused"), 503, "database cannot be reached"),
         (StorageError("disk full"), 500, "cannot be read"),
         (NothingThereError(), 404, "no such thing"),
+        (TrialEndedError(), 409, "this trial has ended"),
         (RuntimeError("a bug"), 500, "cannot be answered"),
     ],
 )

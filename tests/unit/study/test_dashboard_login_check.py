@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 
 import pytest
 from lmf_testing.web import basic
 
 from study.dashboard import login_check
-from study.dashboard.login_check import FORGET_SECONDS, FREE_FAILURES, LONGEST_WAIT_SECONDS, FailureWaits, LoginCheck
+from study.dashboard.login_check import (
+    FORGET_SECONDS,
+    FREE_FAILURES,
+    LONGEST_WAIT_SECONDS,
+    NAME_GROUPS,
+    FailureWaits,
+    LoginCheck,
+)
 from study.dashboard.login_file import Login
 
 PASSWORD = "päss:word €"
@@ -120,7 +129,7 @@ def test_after_some_failures_an_address_must_wait_and_costs_nothing(check, hashe
     clock.now += 1
     assert check.check(basic("ada", PASSWORD), HOME).name == "ada"
     fail(check, 1)
-    assert check.check(basic("bob", "another one"), HOME).wait_seconds == 0, "who came in begins anew"
+    assert check.check(basic("ada", "wrong"), HOME).wait_seconds == 0, "who came in begins anew"
 
 
 def test_waiting_grows_to_a_limit(check, clock):
@@ -138,8 +147,61 @@ def test_others_and_those_who_were_in_already_need_not_wait(check):
     check.check(basic("ada", PASSWORD), HOME)
     fail(check, FREE_FAILURES)
     assert check.check(basic("ada", PASSWORD), HOME).name == "ada"
-    assert check.check(basic("bob", "another one"), HOME).wait_seconds > 0
-    assert check.check(basic("bob", "another one"), ELSEWHERE).name == "bob"
+    assert check.check(basic("ada", "wrong again"), HOME).wait_seconds > 0
+    assert check.check(basic("ada", "wrong again"), ELSEWHERE).wait_seconds == 0
+
+
+def test_behind_a_proxy_one_guesser_keeps_no_other_name_out(check):
+    fail(check, FREE_FAILURES)
+    assert check.check(basic("ada", "wrong"), HOME).wait_seconds > 0
+    assert check.check(basic("bob", "another one"), HOME).name == "bob"
+
+
+def test_guesses_that_come_all_at_once_are_counted(check, hashed, monkeypatch):
+    arrived = threading.Barrier(4 * FREE_FAILURES + 1)
+    slow = Login.hash
+
+    def hash_slowly(self: Login, password: str) -> bytes:
+        time.sleep(0.05)
+        return slow(self, password)
+
+    monkeypatch.setattr(Login, "hash", hash_slowly)
+    verdicts = []
+
+    def guess(number: int) -> None:
+        arrived.wait()
+        verdicts.append(check.check(basic("ada", f"guess {number}"), HOME))
+
+    guessers = [threading.Thread(target=guess, args=(number,)) for number in range(4 * FREE_FAILURES)]
+    for guesser in guessers:
+        guesser.start()
+    arrived.wait()
+    for guesser in guessers:
+        guesser.join()
+    assert len(hashed) == FREE_FAILURES
+    assert sum(verdict.wait_seconds > 0 for verdict in verdicts) == 3 * FREE_FAILURES
+
+
+def test_a_page_that_asks_for_much_at_once_logs_in_once(check, hashed):
+    verdicts = []
+
+    def ask() -> None:
+        verdicts.append(check.check(basic("ada", PASSWORD), HOME))
+
+    askers = [threading.Thread(target=ask) for _ in range(3 * FREE_FAILURES)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert {verdict.name for verdict in verdicts} == {"ada"}
+    assert hashed == ["ada"]
+
+
+def test_made_up_names_are_counted_in_groups(check, clock):
+    tried = NAME_GROUPS * FREE_FAILURES * 4
+    verdicts = [check.check(basic(f"name {number}", "wrong"), HOME) for number in range(tried)]
+    assert sum(verdict.wait_seconds == 0 for verdict in verdicts) <= NAME_GROUPS * FREE_FAILURES
+    assert check.check(basic("ada", PASSWORD), HOME).wait_seconds > 0, "a known name is told from others by nothing"
 
 
 def test_old_failures_are_forgotten(check, clock):
@@ -154,8 +216,8 @@ def test_what_is_remembered_is_bounded(clock, hashed, monkeypatch):
     waits = FailureWaits(clock)
     for number in range(10):
         for _ in range(FREE_FAILURES):
-            waits.note_failure(f"10.0.0.{number}")
-    assert [number for number in range(10) if waits.seconds(f"10.0.0.{number}")] == [7, 8, 9]
+            assert waits.note_try(f"10.0.0.{number}", "ada") == 0
+    assert [number for number in reversed(range(10)) if waits.note_try(f"10.0.0.{number}", "ada")] == [9, 8, 7]
 
     monkeypatch.setattr(login_check, "MOST_REMEMBERED", 1)
     check = LoginCheck([Login.make("ada", PASSWORD), Login.make("bob", "another one")], clock)

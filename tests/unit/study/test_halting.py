@@ -13,6 +13,7 @@ from lmf_testing.light import SLOW, STUDY, LightObjective, open_bench, plan_ligh
 
 from storage.database import Database
 from storage.ledger import Ledger
+from storage.planning import retry_failed
 from storage.queries import read_attempts, read_study, read_workers
 from storage.trials import TrialMirror
 from storage.workers import ProcessIdentity, Workers
@@ -137,6 +138,26 @@ def test_points_that_are_held_on_and_on_are_told(
     busy = Workers(database).register(ProcessIdentity("elsewhere", 1, 0.0), "cpu", {})
     assert Ledger(database).claim(study_id, busy, 60.0) is not None
     assert cancel(database, home, STUDY) == (1, 1)
+
+
+def test_a_study_that_is_retried_meanwhile_is_left_alone(
+    database: Database, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_id = plan_light(database, 2)
+    busy = Workers(database).register(ProcessIdentity("elsewhere", 1, 0.0), "cpu", {})
+    held = Ledger(database).claim(study_id, busy, 60.0)
+    assert held is not None
+
+    def retry(_: object) -> None:
+        Ledger(database).release(held)
+        mirror = TrialMirror.open(database)
+        with database.lock("plan"):
+            retry_failed(database, mirror, study_id)
+        mirror.close()
+
+    assert cancel(database, home, STUDY, retry) == (0, 0)
+    record = read_study(database, STUDY)
+    assert (record.state, [point.state for point in record.points]) == ("open", ["waiting"] * 2)
 
 
 def test_what_is_not_paused_is_not_resumed(database: Database) -> None:

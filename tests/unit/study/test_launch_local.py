@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from lmf_testing.light import STUDY, plan_light
 from storage.database import Database
 from storage.lease import EpochFigures
 from storage.ledger import Ledger
+from storage.queries import read_study
 from storage.workers import ProcessIdentity, Workers
 from study.launch import base, local
 from study.launch.base import WorkerRequest, no_tick
@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def workers(database: Database, folder: Path, *codes: str) -> LocalWorkers:
     plan_light(database, 1)
     commands = [[sys.executable, "-c", code] for code in codes]
-    return LocalWorkers(database, (STUDY,), commands, {"COUNT": str(folder / "count")}, folder / "logs")
+    return LocalWorkers(database, commands, {"COUNT": str(folder / "count")}, folder / "logs")
 
 
 def run(supervisor: LocalWorkers) -> None:
@@ -112,34 +112,39 @@ def test_a_worker_that_got_somewhere_is_started_again_and_again(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = workers(database, tmp_path, f"{NOTE}n = len(open(os.environ['COUNT']).read())\nos._exit(70 * (n < 9))")
-    epochs = itertools.count()
-    monkeypatch.setattr(LocalWorkers, "_epochs", lambda _: next(epochs))
+    monkeypatch.setattr(Workers, "epochs_trained", lambda *_: 1)
     run(supervisor)
     assert started(tmp_path) == 9
     assert supervisor.refusals == ()
 
 
-def test_the_database_and_every_study_that_is_served_tell_whether_something_was_trained(
-    database: Database, tmp_path: Path
-) -> None:
-    plan_light(database, 1)
-    other = plan_light(database, 1, "other")
-    one = LocalWorkers(database, (STUDY,), (), {}, tmp_path)
-    both = LocalWorkers(database, (), (), {}, tmp_path)
-    assert (one._epochs(), both._epochs()) == (0, 0)
+def test_what_other_workers_train_does_not_count_for_one_that_dies(database: Database, tmp_path: Path) -> None:
+    supervisor = workers(database, tmp_path, f"{NOTE}os._exit(70)")
+    study_id = read_study(database, STUDY).study_id
+    other = Workers(database).register(ProcessIdentity.of(), "cpu", {})
     ledger = Ledger(database)
-    lease = ledger.claim(other, Workers(database).register(ProcessIdentity.of(), "cpu", {}), 60.0)
+    lease = ledger.claim(study_id, other, 60.0)
     assert lease is not None
-    ledger.begin_training(lease, 1)
-    ledger.record_epochs(lease, [EpochFigures(1, 1.0, 1.0, 0.1, 100.0, 0.01, {"macro_f1": 0.5})])
-    assert (one._epochs(), both._epochs()) == (0, 1)
+    ledger.begin_training(lease, 0)
+    figures = iter(range(1, 1000))
+
+    def train_on() -> None:
+        epoch = EpochFigures(next(figures), 1.0, 1.0, 0.1, 100.0, 0.01, {"macro_f1": 0.5})
+        ledger.record_epochs(lease, [epoch])
+
+    supervisor.start()
+    supervisor.wait(threading.Event(), train_on)
+    supervisor.stop()
+    assert Workers(database).epochs_trained(ProcessIdentity.of()) > 0
+    assert started(tmp_path) == 5
+    assert supervisor.refusals[0].startswith("worker 1 ended with code 70 5 times in a row")
 
 
 def test_each_worker_gets_its_device_and_no_secret_is_in_its_command_line(database: Database, tmp_path: Path) -> None:
     database_url = "postgresql://lmf:hunter2@db/lmf"
     request = WorkerRequest(("skin", "eyes"), 3, ("cuda:0", "cuda:1"), ("--lease-seconds=9",))
     supervisor = LocalWorkers(
-        database, (), [request.arguments(number) for number in range(3)], {"LMF_STORAGE": database_url}, tmp_path
+        database, [request.arguments(number) for number in range(3)], {"LMF_STORAGE": database_url}, tmp_path
     )
     assert supervisor.commands == [
         ["worker", f"--device=cuda:{number}", "--lease-seconds=9", "skin", "eyes"] for number in (0, 1, 0)

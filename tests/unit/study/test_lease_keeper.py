@@ -128,6 +128,24 @@ def test_while_the_database_is_away_work_goes_on_beyond_the_lease(
         assert ledger.claim(lease.study_id, lease.worker_id, 1.0) is None, "the lease was renewed"
 
 
+def test_a_server_that_does_not_answer_is_as_good_as_away(
+    ledger: Ledger, claim: Callable[[float], Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, answers = Ledger.renew, threading.Event()
+
+    def renew_late(self: Ledger, lease: Lease) -> str:
+        answers.wait(20)
+        return renew(self, lease)
+
+    monkeypatch.setattr(Ledger, "renew", renew_late)
+    with LeaseKeeper(ledger, claim(1.0), threading.Event()) as keeper:
+        time.sleep(1.5)
+        assert keeper.control() is None
+        answers.set()
+        time.sleep(0.5)
+        assert keeper.control() is None
+
+
 def test_what_was_taken_while_the_database_was_away_is_lost(
     ledger: Ledger, claim: Callable[[float], Lease], away: threading.Event
 ) -> None:

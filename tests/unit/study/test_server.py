@@ -148,6 +148,11 @@ class TestServer:
         assert "password authentication failed" in status.problem
         assert "\n" not in status.problem
 
+    def test_without_the_driver_it_says_what_to_install(self, server, monkeypatch):
+        monkeypatch.setitem(sys.modules, "psycopg", None)
+        with pytest.raises(StudyError, match=r"driver is missing, .*: pip install 'lmf\[server\]'"):
+            read_status(server)
+
 
 class TestAddresses:
     def test_all_addresses_and_back(self, stopped):

@@ -102,4 +102,42 @@ def test_under_which_name_others_reach_it():
     assert reachable_host("127.0.0.1") == "127.0.0.1"
     found = reachable_host("0.0.0.0")
     assert found not in ("", "0.0.0.0")
-    assert reachable_host("*") == reachable_host("::") == found
+    assert reachable_host("*") == found
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "far"),
+    [
+        ("0.0.0.0", socket.AF_INET, "192.0.2.1"),
+        ("*", socket.AF_INET, "192.0.2.1"),
+        ("::", socket.AF_INET6, "2001:db8::1"),
+    ],
+)
+def test_others_reach_it_by_an_address_of_the_kind_that_it_listens_on(host, family, far, monkeypatch):
+    class Probe:
+        def __init__(self, asked, _):
+            assert asked == family
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def connect(self, address):
+            assert address[0] == far
+
+        def getsockname(self):
+            return ("of this family", 0)
+
+    monkeypatch.setattr("study.server.addresses.socket.socket", Probe)
+    assert reachable_host(host) == "of this family"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_without_a_network_others_reach_it_by_its_name(host, monkeypatch):
+    def refuse(*_):
+        raise OSError("address family not supported")
+
+    monkeypatch.setattr("study.server.addresses.socket.socket", refuse)
+    assert reachable_host(host) == socket.gethostname()

@@ -192,8 +192,8 @@ def test_a_claim_that_was_taken_though_it_seemed_to_fail_is_not_lost(
     plan_light(database, 2, "a")
     claim, hidden = Ledger.claim, iter([True, False, True])
 
-    def claim_unheard(*arguments: Any) -> Any:
-        lease = claim(*arguments)
+    def claim_unheard(*arguments: Any, **named: Any) -> Any:
+        lease = claim(*arguments, **named)
         if next(hidden, False):
             raise StorageUnavailableError("the connection was cut")
         return lease
@@ -235,6 +235,60 @@ def test_a_study_that_is_deleted_meanwhile_stops_nobody(
     monkeypatch.setattr("study.serving.read_study", read_deleted)
     work()
     assert states(database, "b") == ["complete"]
+
+
+def test_a_study_with_the_id_of_a_deleted_one_is_another_study(
+    database: Database, work: Any, lacking: set[str]
+) -> None:
+    lacking.add("old")
+    plan_light(database, 1, "old")
+    stop = threading.Event()
+    thread = threading.Thread(daemon=True, target=lambda: work(limits=Limits(idle_exit_seconds=None), stop=stop))
+    thread.start()
+    _wait_for(lambda: bool(read_workers(database)))
+    time.sleep(0.3)
+    mirror = TrialMirror.open(database)
+    old_id = read_study(database, "old").study_id
+    delete_study(database, mirror, "old")
+    mirror.close()
+    assert plan_light(database, 1, "new") == old_id
+    _wait_for(lambda: states(database, "new") == ["complete"])
+    stop.set()
+    thread.join(20)
+
+
+def test_a_worker_that_waited_for_others_though_it_skipped_a_study_has_served(
+    database: Database, work: Any, lacking: set[str]
+) -> None:
+    lacking.add("b")
+    plan_light(database, 1, "b")
+    study_id = plan_light(database, 1, "a")
+    ledger = Ledger(database)
+    other = Workers(database).register(ProcessIdentity("elsewhere", 1, 0.0), "cpu", {})
+    lease = ledger.claim(study_id, other, 60.0)
+    assert lease is not None
+    ended: list[serving.Served] = []
+    thread = threading.Thread(daemon=True, target=lambda: ended.append(work()))
+    thread.start()
+    time.sleep(0.5)
+    ledger.finish(lease, 0.5, {"val": {}, "test": {}}, [], None)
+    ledger.close(lease)
+    thread.join(20)
+    assert [served.remaining for served in ended] == [0]
+
+
+def test_a_stop_while_the_database_is_away_is_a_stop(
+    database: Database, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_light(database, 1, "a")
+    stop = threading.Event()
+
+    def away(*_: Any, **__: Any) -> None:
+        stop.set()
+        raise StorageUnavailableError("the server is away")
+
+    monkeypatch.setattr(Ledger, "claim", away)
+    assert work(stop=stop).remaining == 1
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,10 @@ def test_a_database_that_is_away_is_waited_for(
     failures = iter([True, True])
     claim = Ledger.claim
 
-    def sometimes_away(self: Ledger, study: int, holder: int, seconds: float, token: str) -> object:
+    def sometimes_away(self: Ledger, study: int, holder: int, seconds: float, token: str, **named: bool) -> object:
         if next(failures, False):
             raise StorageUnavailableError("the server is away")
-        return claim(self, study, holder, seconds, token)
+        return claim(self, study, holder, seconds, token, **named)
 
     monkeypatch.setattr(Ledger, "claim", sometimes_away)
     bench = open_bench(database, tmp_path, threading.Event())
@@ -133,7 +133,7 @@ def test_a_database_that_is_away_is_waited_for(
 def test_patience_ends(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study_id = plan_light(database, 1)
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise StorageUnavailableError("the server is away")
 
     monkeypatch.setattr(Ledger, "claim", away)
@@ -154,3 +154,12 @@ def test_signals_ask_to_stop_and_are_put_back(kind: signal.Signals) -> None:
             time.sleep(0.01)
         assert stop.is_set()
     assert signal.getsignal(kind) == before
+
+
+def test_signals_upon_signals_do_not_hang() -> None:
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        for _ in range(5000):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(20)

@@ -15,7 +15,7 @@ from lmf_testing.waiting import forbid_waiting
 from torch._dynamo.exc import BackendCompilerFailed
 
 from trainer.config import Recipe
-from trainer.errors import DeviceMemoryError, ModelError
+from trainer.errors import DeviceFailedError, DeviceMemoryError, ModelError
 from trainer.process import set_up_process, translated_failures
 from trainer.train import train
 
@@ -130,6 +130,20 @@ class TestFailures:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize(
+    "said", ["CUDA error: an illegal memory access was encountered", "CUBLAS_STATUS_EXECUTION_FAILED"]
+)
+def test_a_card_that_fails_is_told_from_a_training_that_fails(said: str):
+    recipe = config_of().recipe
+    with (
+        pytest.raises(DeviceFailedError, match=r"cuda:0 failed: .*nvidia-smi"),
+        translated_failures(recipe, torch.device("cuda:0")),
+    ):
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="CU"), translated_failures(recipe, CPU):
+        raise RuntimeError(said)
+
+
 class TestGpu:
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_a_deterministic_trial_repeats_itself_and_resumes_alike(
