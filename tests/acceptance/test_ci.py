@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lmf_testing import slurm, skips
+from lmf_testing import skips, slurm
 
 ROOT = Path(__file__).parents[2]
 NEEDED = {"chromium": "chromium", "g++": "g++", "docker-compose": "docker-compose"} | dict.fromkeys(

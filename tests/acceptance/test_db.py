@@ -98,6 +98,11 @@ class TestServer:
         assert "password authentication failed" in refused
         assert password[::-1] not in refused
 
+    def test_a_file_and_a_shown_password_are_one_too_many(self, home: Path) -> None:
+        ran = run_lmf(home, "db", "url", "--show-password", "--file", str(home / "both"))
+        assert "--show-password: cannot go with --file" in ran.refusal()
+        assert not (home / "both").exists()
+
     def test_schema_and_server_are_looked_after_once(self, home: Path, url_file: Path) -> None:
         again = run_lmf(home, "db", "upgrade", changes={"LMF_STORAGE_FILE": str(url_file)})
         assert again.code == 0

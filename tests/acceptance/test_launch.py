@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pty
 import re
@@ -176,6 +178,24 @@ def test_the_manifest_tells_pods_what_the_flags_say(lmf: Lmf) -> None:
     assert arguments[-1] == "skin"
 
 
+@pytest.mark.parametrize(
+    ("flags", "device", "gpus"),
+    [
+        ((), "cuda", 1),
+        (("--device=auto",), "auto", 1),
+        (("--device=cuda:0",), "cuda:0", 1),
+        (("--device=cpu",), "cpu", 0),
+        (("--gpu=0",), "cpu", 0),
+        (("--device=cpu", "--gpu=0"), "cpu", 0),
+    ],
+)
+def test_pods_have_a_gpu_where_they_train_on_one(lmf: Lmf, flags: tuple[str, ...], device: str, gpus: int) -> None:
+    container = yaml.safe_load(lmf(*KUBERNETES, *flags).out)["spec"]["template"]["spec"]["containers"][0]
+    assert f"--device={device}" in container["args"]
+    for asked in ("requests", "limits"):
+        assert container["resources"][asked].get("nvidia.com/gpu", 0) == gpus
+
+
 def test_the_script_is_printed_without_a_database(lmf: Lmf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"postgresql+psycopg://lmf:{AWKWARD.replace('@', '%40').replace('/', '%2F')}@nowhere.invalid/lmf"
     monkeypatch.setenv("LMF_STORAGE", url)
@@ -196,6 +216,29 @@ def test_many_jobs_on_a_sqlite_file_are_warned_of(lmf: Lmf) -> None:
     assert lmf("launch", "slurm", "--print").err == ""
 
 
+def test_many_jobs_on_a_database_that_only_this_machine_reaches_are_warned_of(lmf: Lmf) -> None:
+    for host, warned in (("127.0.0.1", True), ("localhost", True), ("[::1]", True), ("db.example.org", False)):
+        many = ("launch", "slurm", "--print", f"--storage=postgresql://lmf@{host}/lmf", "--count=2")
+        said = lmf(*many).err
+        assert said.count("\n") == warned
+        assert ("lmf: warning: only this machine reaches the database" in said) == warned
+        assert ("lmf db start --host" in said) == warned
+        assert lmf(*many[:-1]).err == ""
+
+
+def test_who_waits_for_jobs_logs_as_the_flags_say(lmf: Lmf, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    Database.open(home.storage_url).close()
+
+    def watch(*_: object, **__: object) -> int:
+        logging.getLogger("study.launch.slurm").warning("watched")
+        return 0
+
+    monkeypatch.setattr("study.cli.launch._watch", watch)
+    ran = lmf("launch", "slurm", "--wait", "--log-json")
+    assert ran.code == 0
+    assert json.loads(ran.err)["message"] == "watched"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -206,6 +249,10 @@ def test_many_jobs_on_a_sqlite_file_are_warned_of(lmf: Lmf) -> None:
         (("launch", "slurm", "--wait", "--print"), "--wait: cannot go with --print"),
         (("launch", "slurm", "--print", "no name"), "'no name' is no name for a study"),
         (("launch", "slurm"), "there is no database here yet"),
+        (("launch", "slurm", "--print", "--device=cuda:1"), "--device: each job has one GPU, which is cuda:0 there"),
+        ((*KUBERNETES, "--device=cuda:3"), "--device: each job has one GPU, which is cuda:0 there, not cuda:3"),
+        ((*KUBERNETES, "--device=cpu", "--gpu=1"), "--gpu 1 cannot go with --device cpu"),
+        ((*KUBERNETES, "--device=cuda", "--gpu=0"), "--gpu 0 cannot go with --device cuda"),
         ((*KUBERNETES, "--storage=sqlite:///x"), "--storage: pods take the database's URL from the Secret"),
         ((*KUBERNETES, "--memory=lots"), "--memory: 'lots' cannot be used"),
         (("launch", "kubernetes", "--image=x"), "--storage-secret"),

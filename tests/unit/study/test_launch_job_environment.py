@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -10,14 +11,14 @@ from lmf_testing.cli import VARIABLES
 
 from study.errors import StudyError
 from study.home import find_home
-from study.launch.job_environment import job_environment
+from study.launch.job_environment import is_local, job_environment
 
 URL = "postgresql+psycopg://lmf:hunter2@db:5432/lmf"
 
 
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, "LMF_STORAGE_PASSWORD_FILE", "PGPASSFILE"):
+    for name in (*VARIABLES, "PGPASSFILE", "PGPASSWORD", "PGHOST", "PGSERVICE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LMF_HOME", "home")
@@ -39,6 +40,12 @@ def test_all_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "PGPASSFILE": str(tmp_path / "pgpass"),
     }
     assert not (tmp_path / "home").exists(), "nothing is written where there is no secret"
+
+
+def test_each_folder_of_images_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("LMF_DATA", os.pathsep.join(("~/a", "rel/b", "", "/c")))
+    assert environment()["LMF_DATA"].split(os.pathsep) == ["/home/ada/a", str(tmp_path / "rel" / "b"), "/c"]
 
 
 def test_a_relative_sqlite_file_is_named_absolutely(tmp_path: Path) -> None:
@@ -84,6 +91,62 @@ def test_the_user_s_own_file_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("LMF_STORAGE_FILE", "url")
     assert environment()["LMF_STORAGE_FILE"] == str(tmp_path / "url")
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "file"])
+def test_a_password_of_the_environment_goes_into_the_file(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = URL.replace(":hunter2", "")
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
+    if how == "variable":
+        monkeypatch.setenv("LMF_STORAGE", bare)
+    if how == "file":
+        (tmp_path / "url").write_text(bare)
+        monkeypatch.setenv("LMF_STORAGE_FILE", "url")
+    variables = environment(bare if how == "flag" else None)
+    assert "hunter2" not in str(variables)
+    path = Path(variables["LMF_STORAGE_FILE"])
+    assert path.read_text() == f"{URL}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("url", [URL, URL.replace(":hunter2", "") + "?password=hunter2"])
+def test_a_password_of_the_url_wins_over_that_of_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "another")
+    assert Path(environment(url)["LMF_STORAGE_FILE"]).read_text() == f"{url}\n"
+
+
+def test_without_a_user_the_password_still_has_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
+    written = Path(environment("postgresql+psycopg://db/lmf")["LMF_STORAGE_FILE"]).read_text()
+    assert written == "postgresql+psycopg://db/lmf?password=hunter2\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "variables", "expected"),
+    [
+        ("lmf:x@127.0.0.1:5432/lmf", {}, True),
+        ("lmf:x@localhost/lmf", {}, True),
+        ("lmf:x@[::1]:5432/lmf", {}, True),
+        ("/lmf", {}, True),
+        ("/lmf?host=/run/postgresql", {}, True),
+        ("/lmf", {"PGHOST": "localhost"}, True),
+        ("lmf:x@db.example.org/lmf", {}, False),
+        ("lmf:x@10.0.0.1/lmf", {}, False),
+        ("lmf:x@[fd00::2]:5432/lmf", {}, False),
+        ("/lmf?host=db.example.org", {}, False),
+        ("/lmf", {"PGHOST": "db"}, False),
+        ("/lmf?service=team", {}, False),
+        ("/lmf", {"PGSERVICE": "team"}, False),
+    ],
+)
+def test_which_servers_other_machines_cannot_reach(
+    place: str, variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_local(f"postgresql://{place}") == expected
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

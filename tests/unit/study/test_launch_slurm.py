@@ -254,13 +254,14 @@ def test_what_sbatch_refuses_is_one_line_and_sees_no_password(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("LMF_STORAGE", URL)
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
     launcher = SlurmLauncher(Home(tmp_path, URL, "a"), None, options(tmp_path / "logs"))
     with pytest.raises(StudyError, match="SLURM refuses the jobs: ") as refusal:
         launcher.launch(WorkerRequest((), 2))
     assert "\n" not in str(refusal.value)
     assert capfd.readouterr().err == ""
     assert "hunter2" not in (tmp_path / "seen").read_text()
-    assert os.environ["LMF_STORAGE"] == URL
+    assert (os.environ["LMF_STORAGE"], os.environ["PGPASSWORD"]) == (URL, "hunter2")
 
 
 def test_refusals_are_read_from_the_logs(tmp_path: Path) -> None:

@@ -129,7 +129,6 @@ class TestFailures:
             raise RuntimeError("mat1 and mat2")
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize(
     "said", ["CUDA error: an illegal memory access was encountered", "CUBLAS_STATUS_EXECUTION_FAILED"]
 )
@@ -144,6 +143,7 @@ def test_a_card_that_fails_is_told_from_a_training_that_fails(said: str):
         raise RuntimeError(said)
 
 
+@pytest.mark.gpu
 class TestGpu:
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_a_deterministic_trial_repeats_itself_and_resumes_alike(
