@@ -58,8 +58,10 @@ def open_optuna_storage(database: Database) -> RDBStorage:
             f"{show_url(database.url)}: Optuna's tables are of schema {found}, this Optuna {optuna.__version__} has "
             f"{expected}; install the matching Optuna, or run `lmf db upgrade`"
         )
-    storage.engine = database.engine
-    storage.scoped_session = scoped_session(sessionmaker(bind=database.engine))
+    # What looks at the versions, as optuna-dashboard does again and again, must let go of the lent connection too.
+    for part in (storage, storage._version_manager):
+        part.engine = database.engine
+        part.scoped_session = scoped_session(sessionmaker(bind=database.engine))
     _translate_at_once(database)
     return storage
 

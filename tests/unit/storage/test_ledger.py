@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 import pytest
 import sqlalchemy as sa
@@ -214,7 +215,8 @@ class TestFence:
         study_id = lab.plant(1)
         lease = lab.complete(study_id)
         before = self.contents(lab)
-        with pytest.raises(LeaseLostError):
+        # What its own attempt has closed is closed: the acknowledgement of the first time may have been lost.
+        with nullcontext() if write == "close" else pytest.raises(LeaseLostError):
             WRITES[write](lab, lease)
         assert self.contents(lab) == before
 

@@ -199,3 +199,11 @@ class TestConnection:
         mirror = lab.another_mirror()
         mirror.close()
         mirror.close()
+
+
+def test_optuna_looks_at_its_versions_by_a_connection_of_the_pool(lab):
+    """What it was lent while it was opened may be gone since."""
+    storage = lab.mirror.storage
+    lab.database.engine.dispose()
+    assert storage.get_current_version() == storage.get_head_version()
+    assert lab.database.engine.pool.checkedin() == 1
