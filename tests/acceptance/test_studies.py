@@ -111,12 +111,14 @@ def test_status_report_export_and_show(home: Path, tmp_path: Path) -> None:
     assert list(study) == [
         *("study", "dataset", "model", "points", "waiting", "running", "complete", "failed", "pruned"),
         *("attempts", "lost_attempts", "lost_epochs", "best", "leakage", "warnings"),
+        *("state", "seconds_left", "hours", "failures"),
     ]
     assert (study["points"], study["complete"], study["attempts"], study["lost_epochs"]) == (4, 4, 4, 0)
     assert set(study["best"]) == {"alpha", "beta", "val_macro_f1"}
     assert {worker["state"] for worker in document["workers"]} == {"stopped"}
     assert set(document["workers"][0]) == {
-        *("worker", "host", "pid", "device", "study", "trial", "epoch", "last_seen_seconds", "state")
+        *("worker", "host", "pid", "device", "study", "trial", "epoch", "last_seen_seconds", "state"),
+        *("epochs", "images_per_second", "seconds_left", "versions"),
     }
 
     exported = run_lmf(home, "export", STUDY, "--json").json
