@@ -85,7 +85,7 @@ def status_command(as_json: bool) -> int:
 )
 def url_command(show_password: bool, path: Path | None) -> None:
     """Give the URL that workers need to reach the server that `lmf db start` started."""
-    from study.server.folder import write_private
+    from study.private_files import write_private
     from study.server.inspection import read_status, server_url
 
     if show_password and path is not None:

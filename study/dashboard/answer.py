@@ -58,4 +58,4 @@ def call(application: WSGIApplication, environ: WSGIEnvironment) -> Answer:
 
 
 def _no_write(_: bytes) -> object:
-    raise NotImplementedError("an answer is given as a whole")
+    raise AssertionError("an answer is given as a whole, not written piece by piece")

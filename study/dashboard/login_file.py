@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import os
 import secrets
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.errors import StudyError
+from study.private_files import make_folder, write_private
 
 FEWEST_CHARACTERS = 8
 LONGEST_NAME = 64
@@ -106,7 +106,9 @@ def add_login(path: Path, name: str, password: str) -> None:
         if _says_something(line):
             _parse(path, number, line)
     kept = [line for line in lines if line.partition(":")[0] != name or not _says_something(line)]
-    _write_private(path, "".join(f"{line}\n" for line in [*kept, Login.make(name, password).line]))
+    make_folder(path.parent, advice="--login names another file")
+    text = "".join(f"{line}\n" for line in [*kept, Login.make(name, password).line])
+    write_private(path, text, advice="--login names another file")
 
 
 def check_name(name: str) -> None:
@@ -160,20 +162,3 @@ def _parse(path: Path, number: int, line: str) -> Login:
     if method != _METHOD or not name or not sound or work > _MOST_WORK or len(login.digest) != _HASH_BYTES:
         raise StudyError(f"--login: {path}, line {number}: this is no login; expected {_FORM}")
     return login
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name[:60]}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StudyError(f"--login: {path} cannot be written: {error.strerror or error}; name another file") from None

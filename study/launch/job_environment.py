@@ -7,8 +7,8 @@ import os
 from ipaddress import ip_address
 from pathlib import Path
 
-from study.errors import StudyError
 from study.home import Home
+from study.private_files import make_folder, write_private
 
 STORAGE_VARIABLES = ("LMF_STORAGE", "LMF_STORAGE_FILE", "LMF_STORAGE_PASSWORD_FILE")
 """Variables that say where the database is; a job gets one of them and must not inherit the others."""
@@ -100,19 +100,9 @@ def _write_url(home: Home, storage_url: str) -> Path:
 
     shown = show_url(parse_url(storage_url))
     path = home.root / "launch" / f"storage-{hashlib.sha256(shown.encode()).hexdigest()[:12]}.url"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(storage_url + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StudyError(
-            f"{path}: cannot be written: {error.strerror or error}; jobs read the database's URL from it"
-        ) from None
+    advice = "jobs read the database's URL from it"
+    make_folder(path.parent, advice=advice, mode=0o700)
+    write_private(path, storage_url + "\n", advice=advice)
     return path
 
 

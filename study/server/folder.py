@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from study.errors import StudyError
+from study.private_files import write_private
 from study.server.addresses import LOOPBACK
 from study.server.system_user import SystemUser
 
@@ -199,26 +198,3 @@ class ServerFolder:
             raise StudyError(
                 f"{path}: cannot be read: {error.strerror}; run this as the user whose server it is"
             ) from None
-
-
-def write_private(path: Path, text: str, owner: SystemUser | None = None) -> None:
-    """Write a file whole or not at all, which nobody but its owner may ever read.
-
-    Raises:
-        StudyError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name[:60]}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            if owner is not None:
-                os.fchown(file.fileno(), owner.uid, owner.gid)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StudyError(f"{path}: cannot be written: {error.strerror or error}; name or make another place") from None

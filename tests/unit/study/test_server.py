@@ -18,9 +18,10 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.postgresql_programs import Programs, choose_programs
 from study.errors import StudyError
+from study.private_files import write_private
 from study.server.control import start_server, stop_server
 from study.server.creation import create_data
-from study.server.folder import ServerFolder, Settings, State, write_private
+from study.server.folder import ServerFolder, Settings, State
 from study.server.inspection import read_status, server_url
 from study.server.system_user import SystemUser, check_way, choose_user, run_program
 
