@@ -7,15 +7,6 @@ from study.errors import StudyError
 from study.logs import log_context, set_up_logging
 
 
-@pytest.fixture(autouse=True)
-def keep_logging():
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 def test_json_lines_name_study_trial_and_worker(capsys: pytest.CaptureFixture[str]):
     set_up_logging(as_json=True)
     logger = logging.getLogger("study.somewhere")
