@@ -52,19 +52,25 @@ class Outcomes:
             rows = connection.execute(sa.select(EpochRow.epoch, EpochRow.val).where(EpochRow.point_id == point_id))
             return {row.epoch: row.val[score] for row in rows if row.val.get(score) is not None}
 
-    def better_points_exist(self, study_id: int, value: float, kept: int) -> bool:
-        """Whether at least `kept` complete points of the study score higher than `value`."""
+    def better_points_exist(self, study_id: int, loss: str, value: float, kept: int) -> bool:
+        """Whether at least `kept` complete points of the study that have this loss score higher than `value`."""
         with self.database.read() as connection:
             better = connection.scalar(
                 sa.select(sa.func.count())
                 .select_from(PointRow)
-                .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE, PointRow.value > value)
+                .where(
+                    PointRow.study_id == study_id,
+                    PointRow.loss == loss,
+                    PointRow.outcome == COMPLETE,
+                    PointRow.value > value,
+                )
             )
         return int(better or 0) >= kept
 
     def surplus_weights(self, study_id: int, kept: int) -> list[tuple[int, str]]:
-        """Weights of complete points beyond the best `kept`, as (point id, id in the artifact store)."""
-        rank = sa.func.row_number().over(order_by=(PointRow.value.desc(), PointRow.trial_number)).label("rank")
+        """Weights of complete points beyond the best `kept` of each loss, as (point id, id in the artifact store)."""
+        best_first = (PointRow.value.desc(), PointRow.trial_number)
+        rank = sa.func.row_number().over(partition_by=PointRow.loss, order_by=best_first).label("rank")
         ranked = (
             sa.select(PointRow.id, PointRow.weights, rank)
             .where(PointRow.study_id == study_id, PointRow.outcome == COMPLETE)
@@ -73,7 +79,7 @@ class Outcomes:
         surplus = (
             sa.select(ranked.c.id, ranked.c.weights)
             .where(ranked.c.rank > kept, ranked.c.weights.is_not(None))
-            .order_by(ranked.c.rank)
+            .order_by(ranked.c.rank, ranked.c.id)
         )
         with self.database.read() as connection:
             return [(point_id, weights) for point_id, weights in connection.execute(surplus)]

@@ -55,9 +55,10 @@ def kept_value(value: float) -> float:
     return float(_text(value))
 
 
-def point_key(loss: str, alpha: float, beta: float, seed: int) -> str:
-    """What identifies a point with two factors within its study, such as `lmf a=1 b=0.5 seed=23`."""
-    return f"{loss} a={_text(alpha)} b={_text(beta)} seed={seed}"
+def point_key(loss: str, alpha: float | None, beta: float | None, seed: int) -> str:
+    """What identifies a point within its study: `lmf a=1 b=0.5 seed=23`, or `cce seed=23` where it has no factors."""
+    factors = [f"{name}={_text(value)}" for name, value in (("a", alpha), ("b", beta)) if value is not None]
+    return " ".join([loss, *factors, f"seed={seed}"])
 
 
 def _text(value: float) -> str:

@@ -261,7 +261,7 @@ def _store_files(
     kept = bench.keep_weights
     if scored.weights is None or (
         kept is not None
-        and keeper.patiently(lambda: bench.outcomes.better_points_exist(lease.study_id, scored.value, kept))
+        and keeper.patiently(lambda: bench.outcomes.better_points_exist(lease.study_id, lease.loss, scored.value, kept))
     ):
         return entries, None
     bench.artifacts.put(weights_id, scored.weights)

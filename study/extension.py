@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from storage.search_plan import GRID
 from study.settings import SETTINGS, value_text
-from study.spec import MACHINE_FIGURES, StudySpec
+from study.spec import MACHINE_FIGURES, STUDIED_LOSS, StudySpec
 from trainer.config import AUTO, Recipe
 
 Value = TypeVar("Value")
@@ -32,7 +32,8 @@ class Comparison:
 def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
     """Compare a stored study with what is asked under its name.
 
-    Settings, grid values and seeds that are new extend a grid, more trials extend a search; what it has stays.
+    Settings, grid values and seeds that are new extend a grid, more trials a search, losses and seeds a comparison;
+    what it has stays.
     Everything else in the description must be the same, except where data, split file and weights lie: whether images
     and split are the same is told by their fingerprints, and whether the weights are by their hash. What nobody asked
     for (`StudySpec.unasked`) is taken from the stored study.
@@ -47,8 +48,12 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
     ):
         if before != now:
             refusals.append(f"{name}: {before} stored, {now} asked")
-    refusals += _search_differences(stored, asked)
+    if bool(stored.losses) != bool(asked.losses):
+        refusals.append(f"losses: {_losses_text(stored)} stored, {_losses_text(asked)} asked")
+    else:
+        refusals += _factor_differences(stored, asked) if stored.losses else _search_differences(stored, asked)
 
+    more_losses = [] if "losses" in asked.unasked else _new(asked.losses, stored.losses)
     more_settings = [] if "settings" in asked.unasked else _new(asked.settings, stored.settings)
     more_values = [] if "grid" in asked.unasked else _new(asked.grid, stored.grid)
     more_seeds = [] if "seeds" in asked.unasked else _new(asked.seeds, stored.seeds)
@@ -56,7 +61,9 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
         "settings": more_settings,
         "grid": [value_text(value) for value in more_values],
         "seeds": [str(seed) for seed in more_seeds],
+        "losses": more_losses,
     }
+    factors = asked if STUDIED_LOSS in more_losses else stored
     merged = replace(
         stored,
         dataset=asked.dataset,
@@ -67,6 +74,10 @@ def compare(stored: StudySpec, asked: StudySpec) -> Comparison:
         grid=tuple(sorted((*stored.grid, *more_values))),
         seeds=tuple(sorted((*stored.seeds, *more_seeds))),
         trials=_more_trials(stored, asked),
+        losses=(*stored.losses, *more_losses),
+        alpha=factors.alpha,
+        beta=factors.beta,
+        factors_from=factors.factors_from,
     )
     additions = [f"{name}: {', '.join(texts)}" for name, texts in added.items() if texts]
     if merged.trials != stored.trials:
@@ -91,6 +102,23 @@ def _search_differences(stored: StudySpec, asked: StudySpec) -> list[str]:
     if "pruner" not in asked.unasked and asked.pruner != stored.pruner:
         refusals.append(f"pruner: {stored.pruner} stored, {asked.pruner} asked")
     return refusals
+
+
+def _factor_differences(stored: StudySpec, asked: StudySpec) -> list[str]:
+    """What makes it LMF with other factors; a comparison that has no LMF yet takes what is asked."""
+    if "alpha" in asked.unasked or not asked.compares_lmf:
+        return []
+    if not stored.compares_lmf and "losses" in asked.unasked:
+        return [f"alpha: no {STUDIED_LOSS} among the losses stored; --losses {STUDIED_LOSS} adds it"]
+    return [
+        f"{name}: {value_text(before)} stored, {value_text(now)} asked"
+        for name, before, now in (("alpha", stored.alpha, asked.alpha), ("beta", stored.beta, asked.beta))
+        if before is not None and now is not None and before != now
+    ]
+
+
+def _losses_text(spec: StudySpec) -> str:
+    return f"a comparison of {', '.join(spec.losses)}" if spec.losses else "a study of alpha and beta"
 
 
 def _more_trials(stored: StudySpec, asked: StudySpec) -> int | None:

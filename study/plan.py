@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from storage.database import Database
+from storage.errors import NoDatabaseError
 from storage.planning import DatasetFacts, NewPoint, plan_points, save_study
 from storage.queries import StudyRecord, find_spec, list_studies, read_study
 from storage.schema import CANCELLED, PAUSED
 from storage.trials import TrialMirror
 from study.errors import StudyError
 from study.extension import Comparison, compare
+from study.home import Home
 from study.images import data_differences
 from study.spec import StudySpec, points
 from trainer.config import AUTO
@@ -103,6 +106,24 @@ def plan_study(
         ]
         added = plan_points(database, mirror, study_id, new)
     return PlannedStudy(spec, study_id, comparison is None, added, comparison.additions if comparison else ())
+
+
+@contextmanager
+def stored_studies(home: Home) -> Iterator[Database | None]:
+    """The database of a home for the length of a block, or None where there is none yet; none is made.
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+    try:
+        database = Database.open(home.storage_url, create=False)
+    except NoDatabaseError:
+        yield None
+        return
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def stored_spec(document: Mapping[str, Any]) -> StudySpec:

@@ -33,8 +33,9 @@ class StudyProgress:
         points: points in all, those included.
         epochs_done: epochs on record.
         epochs_planned: epochs of all points that are not failed; of a pruned one, those that it had.
-        best: the pair of factors that leads on validation, or None.
-        best_score: its validation macro F1.
+        best: the pair of factors that leads on validation, or None; a comparison of losses has none.
+        best_score: the validation macro F1 of that pair, or of the loss that leads a comparison.
+        best_loss: the loss that leads a comparison on validation, or None.
     """
 
     study: str
@@ -44,6 +45,7 @@ class StudyProgress:
     epochs_planned: int
     best: Pair | None
     best_score: float | None
+    best_loss: str | None = None
 
     @classmethod
     def of(cls, record: StudyRecord) -> StudyProgress:
@@ -52,10 +54,15 @@ class StudyProgress:
         epochs = int(record.spec["recipe"]["epochs"])
         alive = [point for point in record.points if point.state != "failed"]
         done = sum(epochs if point.state == "complete" else min(point.last_epoch, epochs) for point in alive)
-        score = summary.best.score("val", "macro_f1") if summary.best else None
         planned = sum(min(point.last_epoch, epochs) if point.state == "pruned" else epochs for point in alive)
         planned += epochs * record.unchosen
-        return cls(record.name, summary.states, record.total, done, planned, summary.best, score)
+        counts = (record.name, summary.states, record.total, done, planned)
+        if summary.losses:
+            scores = [(one.score("val", "macro_f1"), one.loss) for one in summary.losses]
+            known = [(score, loss) for score, loss in scores if score is not None]
+            score, loss = max(known, key=lambda leading: leading[0], default=(None, None))
+            return cls(*counts, None, score, loss)
+        return cls(*counts, summary.best, summary.best.score("val", "macro_f1") if summary.best else None)
 
     @property
     def closed(self) -> int:
@@ -117,9 +124,11 @@ def duration_text(seconds: float) -> str:
 
 
 def best_text(progress: StudyProgress) -> str:
-    """The leading pair of factors in a few words."""
-    if progress.best is None or progress.best_score is None:
+    """The leading pair of factors, or the leading loss, in a few words."""
+    if progress.best_score is None:
         return "none yet"
+    if progress.best is None:
+        return f"{progress.best_loss}: {100 * progress.best_score:.2f} %"
     return f"α {progress.best.alpha:g} β {progress.best.beta:g}: {100 * progress.best_score:.2f} %"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from storage.queries import StudyRecord, read_study
 from storage.search_plan import GRID, NO_PRUNER
 from storage.trials import TrialMirror
 from storage.workers import Workers
+from study.comparison import factors_text, loss_lines
 from study.errors import StudyError
 from study.home import Home
 from study.images import load_images
@@ -23,9 +25,9 @@ from study.plan import PlannedStudy, compare_with_stored, plan_study
 from study.progress import ProgressDisplay, count_text, duration_text, progress_bars
 from study.reporting.cautions import cautions
 from study.reporting.leakage import has_leaks, leakage_notice, leakage_sentence
-from study.reporting.statistics import Pruning, summarize
+from study.reporting.statistics import Pruning, StudySummary, summarize
 from study.run_options import RunOptions
-from study.spec import StudySpec
+from study.spec import STUDIED_LOSS, StudySpec
 from study.worker import library_versions, stop_on_signals
 
 SETTING_TITLES = {"joint": "joint (alpha = beta)", "beta": "beta (alpha = 1)", "alpha": "alpha (beta = 1)"}
@@ -75,7 +77,7 @@ def run_study(spec: StudySpec, options: RunOptions, home: Home, console: Console
             if options.plan_only:
                 left = count_text(read_study(database, planned.spec.name).remaining, "point")
                 console.print(f"{left} to train; `lmf launch` and `lmf worker` start workers", highlight=False)
-                return RunEnd(0, 0, False, ())
+                return RunEnd(0, 0, stop.is_set(), ())
             if read_study(database, planned.spec.name).remaining and not stop.is_set():
                 _free_dead_workers(database, planned.study_id, console)
                 refusals = _train(database, planned, crew, options, home, console, stop)
@@ -116,7 +118,7 @@ def _plan(
     done = sum(point.state in ("complete", "pruned") for point in record.points)
     recipe, images_in_all = planned.spec.recipe, sum(map(sum, facts.counts.values()))
     console.print(
-        f"study {planned.spec.name} {what}: {count_text(record.total, 'point')}{_search_text(planned.spec)}, "
+        f"study {planned.spec.name} {what}: {count_text(record.total, 'point')}{_way_text(planned.spec)}, "
         f"{done} trained, {count_text(recipe.epochs, 'epoch')} each; {recipe.model} on "
         f"{images_in_all} images of {len(facts.class_names)} classes",
         highlight=False,
@@ -192,40 +194,21 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
     from study.reporting.files import write_reports
 
     summary = summarize(record)
-    best = summary.best
-    if best is not None:
-        tested = best.score("test", "macro_f1")
-        trial = summary.best_row.trial if summary.best_row else None
+    if summary.best is not None or any(one.rows for one in summary.losses):
         console.print()
-        console.print(
-            f"best: alpha {best.alpha:g}, beta {best.beta:g} (trial {trial}), "
-            f"macro F1 {_percent(best.score('val', 'macro_f1'))} on validation, {_percent(tested)} on test",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for setting in summary.settings:
-            trained = f"{len(setting.pairs)} of {setting.planned} points"
-            console.print(
-                f"  {SETTING_TITLES[setting.name]:<20} {trained:>15}   "
-                f"validation {_percent(setting.val.mean)} ± {_percent(setting.val.average_deviation)}   "
-                f"test {_percent(setting.test.mean)} ± {_percent(setting.test.average_deviation)}",
-                highlight=False,
-                soft_wrap=True,
-            )
-        if summary.settings:
-            console.print("  (mean macro F1 in percent ± average deviation)", highlight=False)
+        for line in _loss_summary(summary) if summary.losses else _pair_summary(summary):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         if summary.pruning is not None:
             console.print(_pruning_text(record, summary.pruning), highlight=False, soft_wrap=True)
         notice = leakage_notice(record.leakage)
         if notice is not None:
             console.print(f"  {notice}", highlight=False, soft_wrap=True, markup=False)
-        report = write_reports(database, (record.name,), home.reports)[0]
+        report = write_reports(database, (record.name,), home.reports, artifacts=artifacts).paths[0]
         show_in_dashboard(database, record.name)
         console.print(f"report:   {report}", highlight=False, soft_wrap=True)
-        kept = next((point.weights for point in record.points if point.weights and point.trial_number == trial), None)
-        if kept is not None:
+        for trial, kept, what in _kept_weights(summary):
             where = artifacts.local_path(kept) or f"{artifacts.location}/{kept}"
-            console.print(f"weights:  {where} (safetensors, of trial {trial})", highlight=False, soft_wrap=True)
+            console.print(f"weights:  {where} (safetensors, of trial {trial}{what})", highlight=False, soft_wrap=True)
     console.print(f"database: {show_url(database.url)}", highlight=False, soft_wrap=True)
     warned = cautions(record)
     for caution in warned[:5]:
@@ -241,8 +224,50 @@ def _conclude(database: Database, record: StudyRecord, artifacts: Artifacts, hom
         console.print(f"failed: and {len(failed) - 5} more; `lmf status` shows all", highlight=False)
 
 
-def _search_text(spec: StudySpec) -> str:
-    """How a search finds its points; empty for a grid."""
+def _pair_summary(summary: StudySummary) -> Iterator[str]:
+    """The best pair, and a line for each setting."""
+    best = summary.best
+    if best is None:
+        return
+    trial = summary.best_row.trial if summary.best_row else None
+    yield (
+        f"best: alpha {best.alpha:g}, beta {best.beta:g} (trial {trial}), "
+        f"macro F1 {_percent(best.score('val', 'macro_f1'))} on validation, "
+        f"{_percent(best.score('test', 'macro_f1'))} on test"
+    )
+    for setting in summary.settings:
+        trained = f"{len(setting.pairs)} of {setting.planned} points"
+        yield (
+            f"  {SETTING_TITLES[setting.name]:<20} {trained:>15}   "
+            f"validation {_percent(setting.val.mean)} ± {_percent(setting.val.average_deviation)}   "
+            f"test {_percent(setting.test.mean)} ± {_percent(setting.test.average_deviation)}"
+        )
+    if summary.settings:
+        yield "  (mean macro F1 in percent ± average deviation)"
+
+
+def _loss_summary(summary: StudySummary) -> Iterator[str]:
+    yield "losses:"
+    yield from loss_lines(summary)
+
+
+def _kept_weights(summary: StudySummary) -> Iterator[tuple[int | None, str, str]]:
+    """Trial number and id of the best trial's weights, of each loss that is compared, where they are kept."""
+    weights = {point.trial_number: point.weights for point in summary.study.points if point.weights}
+    if not summary.losses:
+        best = [(summary.best_row, "")]
+    else:
+        best = [(one.best_row(summary.select), f", {one.loss}") for one in summary.losses if one.rows]
+    for row, what in best:
+        if row is not None and row.trial in weights:
+            yield row.trial, weights[row.trial], what
+
+
+def _way_text(spec: StudySpec) -> str:
+    """How a search finds its points, or which losses are compared; empty for a grid."""
+    if spec.losses:
+        named = (factors_text(spec) if loss == STUDIED_LOSS else loss for loss in spec.losses)
+        return f" of {', '.join(named)}"
     if spec.search == GRID:
         return ""
     pruner = "" if spec.pruner == NO_PRUNER else f" and pruned by {spec.pruner}"

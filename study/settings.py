@@ -87,6 +87,13 @@ def grid_problems(grid: Sequence[float]) -> list[str]:
     return problems or ([] if grid else [f"grid: is empty; expected values within [{LOWEST}, {HIGHEST}]"])
 
 
+def factor_problems(name: str, value: float) -> list[str]:
+    """What is wrong with one alpha or beta, as `name: problem`."""
+    if LOWEST <= canonical_value(value) <= HIGHEST:
+        return []
+    return [f"{name}: {value_text(value)} is outside [{LOWEST}, {HIGHEST}]"]
+
+
 def repeats(items: Iterable[object]) -> list[str]:
     """A line for each item that occurs more than once, such as `0.5 is given 2 times`."""
     return [f"{item} is given {count} times" for item, count in Counter(items).items() if count > 1]

@@ -3,7 +3,7 @@
 Keys are the names of the flags with `_` for `-`, in three tables; what a file leaves out has its default:
 
     [study]                     # dataset, data, study, settings, grid, seeds, search, trials, pruner, split_seed,
-                                # group, split_file, drop_empty
+                                # group, split_file, drop_empty; losses, alpha, beta, from of a comparison of losses
     dataset = "folder:skin"
     data = "images"             # a relative path starts from the folder of this file
     grid = [0.5, 1.0, 2.0]
@@ -25,6 +25,9 @@ from pathlib import Path
 from study.run_options import RunOptions
 from trainer.config import Recipe
 
+LOSS_KEYS = ("losses", "alpha", "beta", "from")
+"""What only a comparison of losses has."""
+
 STUDY_KEYS = (
     "dataset",
     "data",
@@ -39,6 +42,7 @@ STUDY_KEYS = (
     "group",
     "split_file",
     "drop_empty",
+    *LOSS_KEYS,
 )
 RECIPE_KEYS = tuple(item.name for item in fields(Recipe) if item.name != "weights_sha256")
 RUN_KEYS = tuple(item.name for item in fields(RunOptions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -14,21 +15,35 @@ from study import values
 from study.errors import StudyError
 from study.home import data_root
 from study.run_options import RunOptions
-from study.settings import DEFAULT_GRID, SETTINGS, canonical_value, grid_problems, settings_problems
+from study.settings import (
+    DEFAULT_GRID,
+    SETTINGS,
+    canonical_value,
+    factor_problems,
+    grid_problems,
+    repeats,
+    settings_problems,
+)
 from study.spec import (
+    COMPARISON_EPOCHS,
     DEFAULT_SEED,
     DEFAULT_SEEDS,
     DEFAULT_TRIALS,
+    LOSS_FIGURES,
     MACHINE_FIGURES,
     MOST_TRIALS,
+    PAPER_LOSSES,
+    PLAIN_FACTORS,
     SEARCH_FIGURES,
+    STUDIED_LOSS,
     StudySpec,
+    comparison_name,
     default_name,
     name_problems,
     seed_problems,
 )
-from study.spec_file import RECIPE_KEYS, Given, read_study_file
-from trainer.config import AUTO, WEIGHT_SOURCES, Recipe, demo_recipe
+from study.spec_file import LOSS_KEYS, RECIPE_KEYS, Given, read_study_file
+from trainer.config import AUTO, LOSS_NAMES, WEIGHT_SOURCES, Recipe, demo_recipe
 from trainer.data.catalog import dataset_sources, dataset_title, find_source
 from trainer.data.source import DatasetSource
 from trainer.errors import TrainerError
@@ -64,17 +79,20 @@ def build_study(
     flags: Mapping[str, object],
     *,
     resolve_model: Callable[[str], str],
+    comparing: bool = False,
 ) -> tuple[StudySpec, RunOptions]:
-    """Put together what `lmf run DATASET [flags]` asks for.
+    """Put together what `lmf run DATASET [flags]` or `lmf compare DATASET [flags]` asks for.
 
     A flag wins over the study file, the file over the default. `digits-lt` starts from `demo_recipe()`, everything
     else from the paper's recipe. A relative path in a file starts from the file's folder, one in a flag from the
-    current one.
+    current one. A study file that names losses describes a comparison of them in any case. Where LMF's factors come
+    from is settled later, by `study.comparison.settle_factors`.
 
     Args:
         dataset: a dataset's name, or the path of a study file that ends in `.toml`.
         flags: the flags that were given, by name with `_` for `-`: text, or true and false for switches.
         resolve_model: gives the full name of a model, as `trainer.models.resolve_model_name` does.
+        comparing: losses are to be compared.
 
     Raises:
         StudyError: anything is wrong; one line with every problem found.
@@ -86,7 +104,7 @@ def build_study(
     else:
         given["dataset"] = Given(dataset, "DATASET", Path.cwd())
     reading = _Reading(given | _given_by_flags(flags), problems)
-    spec = reading.spec(resolve_model)
+    spec = reading.spec(resolve_model, comparing or "losses" in reading.given)
     options = reading.options()
     reading.finish()
     return spec, options
@@ -119,18 +137,17 @@ class _Reading:
         self.given = given
         self.problems = list(problems)
 
-    def spec(self, resolve_model: Callable[[str], str]) -> StudySpec:
+    def spec(self, resolve_model: Callable[[str], str], comparing: bool) -> StudySpec:
         dataset, data, title = self._dataset()
-        model, recipe = self._recipe(
-            demo_recipe() if dataset == DEMO_DATASET else Recipe(precision=AUTO), resolve_model
-        )
-        search, trials, pruner = self._search()
-        settings, grid = self._points(search)
+        epochs = COMPARISON_EPOCHS if comparing else Recipe.epochs
+        base = demo_recipe() if dataset == DEMO_DATASET else Recipe(precision=AUTO, epochs=epochs)
+        model, recipe = self._recipe(base, resolve_model)
+        figures = self._comparison() if comparing else self._tried()
         seeds = self._take_list("seeds", values.whole_number, DEFAULT_SEEDS)
         group, split_seed, split_file = self._split(dataset)
-        name = self._take("study", values.text, default_name(title, model))
+        name = self._take("study", values.text, (comparison_name if comparing else default_name)(title, model))
         self._add(seed_problems("seeds", seeds))
-        if search != GRID and len(seeds) > 1:
+        if figures.get("search", GRID) != GRID and len(seeds) > 1:
             self._refuse("seeds", f"{len(seeds)} are given, but a search takes one, since it trains each pair once")
         self._add(name_problems(name))
         return StudySpec(
@@ -140,17 +157,13 @@ class _Reading:
             data=data,
             model=model,
             recipe=recipe,
-            settings=settings,
-            grid=grid,
             seeds=tuple(sorted(seeds)),
             split_seed=split_seed,
             group=group,
             split_file=split_file,
             drop_empty=self._take("drop_empty", values.switch, False),
-            search=search,
-            trials=trials,
-            pruner=pruner,
-            unasked=frozenset({"settings", "grid", "seeds", *SEARCH_FIGURES, *MACHINE_FIGURES} - set(self.given)),
+            unasked=self._unasked(),
+            **figures,
         )
 
     def options(self) -> RunOptions:
@@ -234,6 +247,56 @@ class _Reading:
         except TrainerError as error:
             self._refuse("dataset", str(error))
             return None
+
+    def _unasked(self) -> frozenset[str]:
+        """What holds a default; who gives one of LMF's factors, or a study to take them from, asks for them all."""
+        asked = set(self.given)
+        if asked & {"alpha", "beta", "from"}:
+            asked |= set(LOSS_FIGURES) - {"losses"}
+        return frozenset({"settings", "grid", "seeds", *SEARCH_FIGURES, *LOSS_FIGURES, *MACHINE_FIGURES} - asked)
+
+    def _comparison(self) -> dict[str, Any]:
+        """The losses of a comparison, and what is said of LMF's factors."""
+        for name in ("settings", "grid", *SEARCH_FIGURES):
+            if name in self.given:
+                self._refuse(name, "is for a study of alpha and beta, while a comparison trains each loss once")
+        losses = self._take_list("losses", values.text, PAPER_LOSSES)
+        for loss in losses:
+            if loss not in LOSS_NAMES:
+                close = difflib.get_close_matches(loss.lower(), LOSS_NAMES, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"expected some of {', '.join(LOSS_NAMES)}"
+                self._refuse("losses", f"{loss!r} is no loss; {hint}")
+        self._add(f"losses: {repeat}" for repeat in repeats(losses))
+        if not losses:
+            self._refuse("losses", f"is empty; expected some of {', '.join(LOSS_NAMES)}")
+        return {"settings": (), "grid": (), "losses": losses, **self._factors(losses)}
+
+    def _factors(self, losses: tuple[str, ...]) -> dict[str, Any]:
+        """LMF's factors as far as they are given; the other one is 1 where one is."""
+        given = [name for name in ("alpha", "beta", "from") if name in self.given]
+        if STUDIED_LOSS not in losses:
+            for name in given:
+                self._refuse(name, f"is for {STUDIED_LOSS}, which is not among the losses {', '.join(losses)}")
+            return {}
+        if "from" in given:
+            for name in given[:-1]:
+                self._refuse(name, f"cannot go with {self.given['from'].where}; give one of them")
+            return {"factors_from": self._take("from", values.text, "")}
+        found = {}
+        for name, plain in zip(("alpha", "beta"), PLAIN_FACTORS, strict=True):
+            value = self._take(name, values.number, plain)
+            self._add(factor_problems(name, value))
+            found[name] = canonical_value(value)
+        return found if given else {}
+
+    def _tried(self) -> dict[str, Any]:
+        """What a study of alpha and beta tries."""
+        for name in LOSS_KEYS:
+            if name in self.given:
+                self._refuse(name, "is for a comparison of losses, which `lmf compare` or losses in the file asks for")
+        search, trials, pruner = self._search()
+        settings, grid = self._points(search)
+        return {"settings": settings, "grid": grid, "search": search, "trials": trials, "pruner": pruner}
 
     def _search(self) -> tuple[str, int | None, str]:
         """How points are found, how many a search has, and its pruner."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lmf_testing.postgres import Server, postgres_server
 
-pytest_plugins = ["lmf_testing.skips"]
+pytest_plugins = ["lmf_testing.skips", "lmf_testing.told"]
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ def run_command(dataset: str, log_json: bool, log_level: str, **flags: object) -
     class) or csv:PATH (a table of image and label), or a study file that ends in .toml. Run again, it continues where
     it stopped; with more settings, grid values or seeds it extends the study. Lists are separated by commas.
     """
-    _set_up_logs(log_json, log_level)
-    return _run(dataset, flag_values(flags))
+    set_up_logs(log_json, log_level)
+    return carry_out(dataset, flag_values(flags))
 
 
 @click.command("demo")
@@ -31,11 +31,11 @@ def run_command(dataset: str, log_json: bool, log_level: str, **flags: object) -
 @quiet_log_options
 def demo_command(log_json: bool, log_level: str, **flags: object) -> int:
     """Run the paper's 31 points on embedded images of digits, long-tailed by class: no GPU, server or download."""
-    _set_up_logs(log_json, log_level)
-    return _run(DEMO_DATASET, flag_values(flags))
+    set_up_logs(log_json, log_level)
+    return carry_out(DEMO_DATASET, flag_values(flags))
 
 
-def _set_up_logs(as_json: bool, level: str) -> None:
+def set_up_logs(as_json: bool, level: str) -> None:
     """Set up this process's log, and that of its workers, which say more."""
     import os
 
@@ -45,15 +45,29 @@ def _set_up_logs(as_json: bool, level: str) -> None:
     os.environ.update(log_environment(as_json, "debug" if level == "debug" else "info"))
 
 
-def _run(dataset: str, flags: dict[str, object]) -> int:
+def carry_out(dataset: str, flags: dict[str, object], *, comparing: bool = False) -> int:
+    """Plan or continue a study and train it, or only tell what that would take.
+
+    Args:
+        dataset: a dataset's name, or a study file.
+        flags: the flags that were given.
+        comparing: losses are to be compared.
+
+    Returns:
+        The exit code.
+    """
+    from study.comparison import settle_factors
     from study.home import find_home
     from study.progress import make_console
     from study.running import refuse_if_idle, run_study
     from study.spec_input import build_study
 
-    spec, options = build_study(dataset, flags, resolve_model=_model_name)
+    spec, options = build_study(dataset, flags, resolve_model=full_model_name, comparing=comparing)
     home = find_home(options.storage)
     console = make_console()
+    spec, said = settle_factors(spec, home)
+    for line in said:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     if options.dry_run:
         from study.estimate import print_estimate
 
@@ -66,7 +80,7 @@ def _run(dataset: str, flags: dict[str, object]) -> int:
     return POINTS_FAILED if end.failed else DONE
 
 
-def _model_name(name: str) -> str:
+def full_model_name(name: str) -> str:
     """The full name of a model; the paper's models and the demo's are known without loading timm."""
     from trainer.config import ALIASES, demo_recipe
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,9 +13,9 @@ from study.cli.common import storage_option
 from study.errors import StudyError
 from study.run_options import RunOptions
 from study.settings import DEFAULT_GRID, SETTINGS, value_text
-from study.spec import DEFAULT_SEED, DEFAULT_TRIALS
+from study.spec import COMPARISON_EPOCHS, DEFAULT_SEED, DEFAULT_TRIALS, PAPER_LOSSES, SEARCH_FIGURES
 from study.spec_file import TABLES
-from trainer.config import SELECTORS, VARIANTS, Recipe
+from trainer.config import LOSS_NAMES, SELECTORS, VARIANTS, Recipe
 
 if TYPE_CHECKING:
     from study.limits import Limits
@@ -48,6 +48,20 @@ _STUDY_OPTIONS = (
     ("--group", "lesion|patient|COLUMN", "Keep images of one lesion or patient in one part; default none."),
     ("--split-file", "FILE", "A table of image and split (train, val, test) instead of a seed."),
     ("--drop-empty", None, "Leave out classes that have no image."),
+)
+_LOSS_OPTIONS = (
+    (
+        "--losses",
+        "LIST",
+        f"Losses to compare, of {','.join(LOSS_NAMES)}; a new comparison's default: {','.join(PAPER_LOSSES)}.",
+    ),
+    (
+        "--alpha",
+        "X",
+        "Factor of LMF's LDAM half; default: that of the study DATASET-MODEL's best where that is trained, else 1.",
+    ),
+    ("--beta", "X", "Factor of LMF's focal half, likewise."),
+    ("--from", "STUDY", "Take both factors from the best of this study."),
 )
 _RECIPE_OPTIONS = (
     ("--model", "NAME", f"A timm model, or efficientnetv2, resnet50, densenet121; default {_PAPER.model}."),
@@ -87,7 +101,11 @@ _RECIPE_OPTIONS = (
 )
 _WORKER_OPTIONS = (
     ("--device", "auto|cpu|cuda|cuda:N", f"Where to train; default {_RUN.device}."),
-    ("--keep-weights", "N|all|none", f"Keep the weights of the N best trials; default {_RUN.keep_weights}."),
+    (
+        "--keep-weights",
+        "N|all|none",
+        f"Keep the weights of the N best trials, of each loss where losses are compared; default {_RUN.keep_weights}.",
+    ),
     ("--max-attempts", "N", f"Tries of a point that fails by itself; default {_RUN.max_attempts}."),
     (
         "--lease-seconds",
@@ -121,6 +139,33 @@ _RUN_OPTIONS = (
 def spec_options(command: Command) -> Command:
     """Add the flags that describe a study: what it tries, on what, by which recipe."""
     return _add(command, (*_STUDY_OPTIONS, *_RECIPE_OPTIONS))
+
+
+def comparison_options(command: Command) -> Command:
+    """Add the flags that describe a comparison of losses; those of a study of alpha and beta are refused in words."""
+    others = tuple(f"--{name}" for name in ("settings", "grid", *SEARCH_FIGURES))
+    described = []
+    for flag, metavar, text in (*_STUDY_OPTIONS, *_RECIPE_OPTIONS):
+        if flag == "--study":
+            text = "Name of the comparison; default DATASET-MODEL-losses."
+        elif flag == "--seeds":
+            text = f"Seeds; each loss is trained once with each; a new comparison's default: {DEFAULT_SEED}."
+        elif flag == "--epochs":
+            text = f"Passes over the training images; default {COMPARISON_EPOCHS}."
+        if flag not in others:
+            described.append((flag, metavar, text))
+    for flag in others:
+        command = click.option(flag, default=None, hidden=True)(command)
+    return _add(command, (*described[:2], *_LOSS_OPTIONS, *described[2:]))
+
+
+def reproduction_options(command: Command) -> Command:
+    """Add the flags that describe all studies of a reproduction: what they try, and by which recipe."""
+    others = ("--model", "--epochs")
+    tried = ("--settings", "--grid", "--seeds", "--split-seed", "--drop-empty")
+    described = [option for option in _STUDY_OPTIONS if option[0] in tried]
+    described += [option for option in _LOSS_OPTIONS if option[0] == "--losses"]
+    return _add(command, (*described, *(option for option in _RECIPE_OPTIONS if option[0] not in others)))
 
 
 def run_options(command: Command) -> Command:
@@ -170,7 +215,7 @@ def read_limits(parameters: Mapping[str, object]) -> Limits:
 
 
 def flag_values(parameters: Mapping[str, object]) -> dict[str, object]:
-    """Of a command's parameters, the flags of `spec_options` and `run_options` that the user gave.
+    """Of a command's parameters, the flags of a study's description and of `run_options` that the user gave.
 
     Args:
         parameters: what click passed to the command; anything else among it is left out.
@@ -179,7 +224,7 @@ def flag_values(parameters: Mapping[str, object]) -> dict[str, object]:
     return {name: parameters[name] for name in names if parameters.get(name) is not None}
 
 
-def _add(command: Command, options: tuple[tuple[str, str | None, str], ...]) -> Command:
+def _add(command: Command, options: Sequence[tuple[str, str | None, str]]) -> Command:
     for flag, metavar, text in reversed(options):
         kind: dict[str, Any] = {"metavar": metavar} if metavar else {"is_flag": True}
         command = click.option(flag, default=None, help=text, **kind)(command)

@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from storage.errors import StorageError
-from study.reporting import curves, figures
+from study.reporting.curves import best_epochs
+from study.reporting.gallery import NAMES, study_pictures
 from study.reporting.leakage import has_leaks, leakage_line
 from study.reporting.picture import Picture, label
-from study.reporting.rows import EpochRow, class_counts, epoch_rows, point_rows
+from study.reporting.rows import EpochRow, epoch_rows, point_rows
 from study.reporting.statistics import StudySummary, summarize
 from study.reporting.text import counted
 
@@ -44,7 +45,7 @@ PALETTE = {
 GROUNDS = ("#ffffff", "#1e1e1e", "#121212")
 """What the figures lie on: optuna-dashboard's cards in light and dark, and its dark page."""
 MOST_EPOCHS = 1500
-"""How many epochs the other points than the best have at most in the figure of learning curves."""
+"""How many epochs of other points than the best the figures of epochs have at most."""
 
 _MARK = "lmf:figures"
 _LOCK = "figures"
@@ -54,14 +55,14 @@ _HOVER_TEXT = "#ffffff"
 _LEAST_OPACITY = 0.8
 
 
-_ORDER = ("settings", "points-test", "points-val", "ratio", "curves", "losses", "halves", "classes")
 _PREFIX = "lmf-"
 
 
 def figure_place(figure_id: str) -> tuple[int, str]:
     """Where a figure stands among those of its study: ours in the report's order, then others by their ids."""
     name = figure_id.removeprefix(_PREFIX)
-    return (_ORDER.index(name) if figure_id.startswith(_PREFIX) and name in _ORDER else len(_ORDER), figure_id)
+    known = figure_id.startswith(_PREFIX) and name in NAMES
+    return (NAMES.index(name) if known else len(NAMES), figure_id)
 
 
 def publish_figures(database: Database, study: str, *, lock_seconds: float = 60.0) -> int:
@@ -121,39 +122,19 @@ def study_figures(study: StudyRecord, epochs: Sequence[EpochRecord]) -> dict[str
         epochs: its epochs.
     """
     summary = summarize(study, point_rows(study, epochs))
+    rows = _thinned(summary, epoch_rows(summary.rows, epochs))
     notes = [f"{summary.states['complete']} of {counted(study.total, 'point')} complete"]
     if has_leaks(study.leakage):
         notes.append(leakage_line(study.leakage))
     return {
         f"{_PREFIX}{picture.name}": _for_dashboard(picture, () if picture.name == "classes" else notes)
-        for picture in _pictures(summary, epochs)
+        for picture in study_pictures(summary, rows)
     }
 
 
-def _pictures(summary: StudySummary, epochs: Sequence[EpochRecord]) -> list[Picture]:
-    pictures: list[Picture] = []
-    if any(setting.pairs for setting in summary.settings):
-        pictures.append(figures.setting_means(summary))
-    if any(pair.settings for pair in summary.pairs):
-        pictures += [figures.points_by_value(summary, "test"), figures.points_by_value(summary, "val")]
-    if summary.pairs:
-        pictures.append(figures.points_by_ratio(summary))
-    rows = epoch_rows(summary.rows, epochs)
-    best = curves.best_epochs(summary, rows)
-    if rows:
-        pictures.append(curves.score_curves(summary, _thinned(rows, best)))
-    if best:
-        pictures.append(curves.loss_curves(best))
-    if any(row.ldam is not None and row.focal is not None for row in best):
-        pictures.append(curves.half_curves(best))
-    counts = class_counts(summary.study)
-    if counts:
-        pictures.append(figures.class_distribution("Images per class", counts))
-    return pictures
-
-
-def _thinned(rows: Sequence[EpochRow], best: Sequence[EpochRow]) -> list[EpochRow]:
+def _thinned(summary: StudySummary, rows: Sequence[EpochRow]) -> list[EpochRow]:
     """All epochs of the best point; of the others every n-th and each point's first and last, where there are many."""
+    best = best_epochs(summary, rows)
     whole = {row.point.point for row in best}
     last = {row.point.point: row.epoch for row in rows}
     step = math.ceil((len(rows) - len(best)) / MOST_EPOCHS) or 1
@@ -180,7 +161,7 @@ def _for_dashboard(picture: Picture, notes: Sequence[str]) -> go.Figure:
     )
     for trace in figure.data:
         # Paler than this, a mark can hardly be seen on the dark ground.
-        if trace.marker.opacity is not None:
+        if "marker" in trace and trace.marker.opacity is not None:
             trace.marker.opacity = _LEAST_OPACITY
     return figure
 

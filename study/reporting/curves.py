@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+
+import numpy as np
+import plotly.graph_objects as go
 
 from study.reporting.picture import Picture, empty_figure, in_percent, label, short
 from study.reporting.rows import EpochRow, PointRow
 from study.reporting.statistics import StudySummary
 from study.reporting.text import factor, percent
 
+MOST_CURVES = 150
+"""So many points' learning curves are drawn one by one; of more, a reader sees only how they are spread."""
+_BANDS = ((5, 95, 0.18, "9 of 10 other points"), (25, 75, 0.30, "half of the other points"))
+
 
 def score_curves(summary: StudySummary, epochs: Sequence[EpochRow]) -> Picture:
-    """Validation macro F1 by epoch: every point faint, the best trial's on top."""
+    """Validation macro F1 by epoch: every point faint, the best trial's on top.
+
+    Of more than `MOST_CURVES` points, the median of each epoch is drawn in their place, and between which scores half
+    and nine tenths of those lie that came so far.
+    """
     figure = empty_figure("epoch", "validation macro F1, %")
     best = [row for row in epochs if _is_best(row.point, summary)]
     others = [row for row in epochs if not _is_best(row.point, summary)]
-    x, y, text = _broken_lines(others)
-    if x:
+    if len({row.point.point for row in others}) > MOST_CURVES:
+        _add_bands(figure, others)
+    elif others:
+        x, y, text = _broken_lines(others)
         figure.add_scatter(
             x=x,
             y=y,
@@ -93,6 +107,46 @@ def half_curves(best: Sequence[EpochRow]) -> Picture:
 def best_epochs(summary: StudySummary, epochs: Iterable[EpochRow]) -> tuple[EpochRow, ...]:
     """The epochs of the best pair's best seed."""
     return tuple(row for row in epochs if _is_best(row.point, summary))
+
+
+def _add_bands(figure: go.Figure, epochs: Sequence[EpochRow]) -> None:
+    """The spread of many points' curves: a band for nine tenths, one for half, and the median as a line."""
+    by_epoch: dict[int, list[float]] = defaultdict(list)
+    for row in epochs:
+        score = row.val["macro_f1"]
+        if score is not None:
+            by_epoch[row.epoch].append(100 * score)
+    numbers = sorted(by_epoch)
+    levels = sorted({level for low, high, *_ in _BANDS for level in (low, 50, high)})
+    found = {
+        epoch: dict(zip(levels, np.percentile(by_epoch[epoch], levels).tolist(), strict=True)) for epoch in numbers
+    }
+    for low, high, opacity, name in _BANDS:
+        figure.add_scatter(
+            x=[*numbers, *reversed(numbers)],
+            y=[round(found[epoch][low], 2) for epoch in numbers]
+            + [round(found[epoch][high], 2) for epoch in reversed(numbers)],
+            mode="lines",
+            line={"width": 0, "color": "var(--muted)"},
+            fill="toself",
+            fillcolor="var(--muted)",
+            opacity=opacity,
+            name=name,
+            hoverinfo="skip",
+        )
+    figure.add_scatter(
+        x=numbers,
+        y=[round(found[epoch][50], 2) for epoch in numbers],
+        mode="lines",
+        line={"color": "var(--muted)", "width": 1.5, "dash": "dash"},
+        name="their median",
+        text=[
+            f"epoch {epoch}, {len(by_epoch[epoch]):,} points<br>median {values[50]:.2f} %<br>"
+            f"half: {values[25]:.2f} to {values[75]:.2f} %<br>9 of 10: {values[5]:.2f} to {values[95]:.2f} %"
+            for epoch, values in found.items()
+        ],
+        hoverinfo="text",
+    )
 
 
 def _broken_lines(

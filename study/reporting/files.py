@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,25 @@ from study.errors import StudyError
 from study.reporting.rows import StudyData
 
 if TYPE_CHECKING:
+    from storage.artifacts import Artifacts
     from storage.database import Database
+    from study.reporting.composing import NamedTable
     from study.reporting.picture import Picture
 
 _LONGEST_STEM = 100
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report that was written.
+
+    Attributes:
+        paths: its files: the page first.
+        problem: why figures were not drawn one by one, in words; None where they were, or were not asked for.
+    """
+
+    paths: tuple[Path, ...]
+    problem: str | None = None
 
 
 def write_reports(
@@ -25,49 +41,48 @@ def write_reports(
     names: Sequence[str],
     folder: Path,
     *,
+    artifacts: Artifacts | None = None,
     output: Path | None = None,
     csv: bool = False,
-) -> tuple[Path, ...]:
-    """Write one report of some studies, and on request the rows behind it.
+    static: bool = False,
+    patient_data: bool = True,
+) -> WrittenReport:
+    """Write one report of some studies, and on request the rows behind it and its figures and tables one by one.
 
     Args:
         database: holds the studies.
         names: the studies, at least one.
         folder: takes the report where `output` is not given; made if it is missing.
+        artifacts: has the files of trials; without it there are no predictions and no Grad-CAM in the report.
         output: the report's file.
         csv: also write `REPORT-settings.csv`, `-points.csv`, `-epochs.csv` and `-classes.csv` beside it.
-
-    Returns:
-        the files: the report first.
+        static: also write every figure as PNG, SVG and PDF, and every table as CSV and LaTeX, into the folder
+            `REPORT-files` beside it.
+        patient_data: show images and file names, and messages, which may hold some.
 
     Raises:
         StudyError: a file cannot be written.
         StorageError: a study cannot be read.
     """
-    studies = read_studies(database, names)
+    from study.reporting.page import make_report
+    from study.reporting.reading import read_studies
+
+    studies = read_studies(database, names, artifacts)
     path = output or folder / f"{report_stem(names)}.html"
-    written = [write_report(studies, path)]
+    report = make_report(studies, patient_data=patient_data)
+    write_text(path, report.html)
+    written = [path]
     if csv:
-        written += write_sheets(studies, path)
-    return tuple(written)
-
-
-def read_studies(database: Database, names: Sequence[str]) -> tuple[StudyData, ...]:
-    """Read all that a report needs, in the order of the names, each study once.
-
-    Raises:
-        StorageError: there is no such study, or the database cannot be read.
-    """
-    from storage.costs import read_costs
-    from storage.queries import read_attempts, read_epochs, read_study
-
-    costs = read_costs(database)
-    found = []
-    for name in dict.fromkeys(names):
-        study = read_study(database, name)
-        cost = costs.get(study.study_id)
-        found.append(StudyData(study, read_epochs(database, name), read_attempts(database, name), cost))
-    return tuple(found)
+        written += write_sheets(studies, path, patient_data=patient_data)
+    problem = None
+    if static:
+        beside = path.with_name(f"{path.stem}-files")
+        written += write_tables(report.tables, beside / "tables")
+        try:
+            written += write_figures(report.pictures, beside / "figures")
+        except MissingBrowserError as error:
+            problem = str(error)
+    return WrittenReport(tuple(written), problem)
 
 
 def write_report(studies: Sequence[StudyData], path: Path) -> Path:
@@ -82,8 +97,13 @@ def write_report(studies: Sequence[StudyData], path: Path) -> Path:
     return path
 
 
-def write_sheets(studies: Sequence[StudyData], report: Path) -> list[Path]:
+def write_sheets(studies: Sequence[StudyData], report: Path, *, patient_data: bool = True) -> list[Path]:
     """Write the rows behind a report as CSV files beside it and return their paths.
+
+    Args:
+        studies: the studies.
+        report: the report's file.
+        patient_data: also write messages, which may name images.
 
     Raises:
         StudyError: a file cannot be written.
@@ -91,9 +111,26 @@ def write_sheets(studies: Sequence[StudyData], report: Path) -> list[Path]:
     from study.reporting.sheets import sheets
 
     paths = []
-    for name, text in sheets(studies).items():
+    for name, text in sheets(studies, messages=patient_data).items():
         paths.append(report.with_name(f"{report.stem}-{name}.csv"))
         write_text(paths[-1], text)
+    return paths
+
+
+def write_tables(tables: Sequence[NamedTable], folder: Path) -> list[Path]:
+    """Write tables as CSV and LaTeX files into a folder, which is made if it is missing, and return their paths.
+
+    Raises:
+        StudyError: a file cannot be written.
+    """
+    from study.reporting.typeset import csv_table, latex_table
+
+    paths = []
+    for named in tables:
+        latex = latex_table(named.table, caption=named.caption, label=f"tab:{named.name}")
+        for suffix, text in ((".csv", csv_table(named.table)), (".tex", latex)):
+            paths.append(folder / f"{named.name}{suffix}")
+            write_text(paths[-1], text)
     return paths
 
 

@@ -23,11 +23,14 @@ class Picture:
         name: a short name in lower case, unique within a study.
         title: what it shows, in plain text.
         figure: the plotly figure.
+        alt: what it shows in words and numbers, in plain text, for whoever cannot see it; where it is empty,
+            `study.reporting.alternative` makes it of the figure.
     """
 
     name: str
     title: str
     figure: go.Figure
+    alt: str = ""
 
 
 def empty_figure(x_title: str, y_title: str) -> go.Figure:

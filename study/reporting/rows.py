@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from storage.costs import StudyCost
     from storage.queries import AttemptRecord, EpochRecord, PointRecord, StudyRecord
+    from study.reporting.cams import CamSheet
+    from study.reporting.predictions import TrialPredictions
 
 SCORES = (
     "macro_f1",
@@ -38,12 +40,16 @@ class StudyData:
         epochs: the epochs of all its points.
         attempts: all attempts at its points.
         cost: what it cost so far, where that was read.
+        predictions: what trials predicted, by point; of those alone that a report shows.
+        cams: where its networks look; None where that was not asked for.
     """
 
     study: StudyRecord
     epochs: tuple[EpochRecord, ...]
     attempts: tuple[AttemptRecord, ...]
     cost: StudyCost | None = None
+    predictions: Mapping[int, TrialPredictions] = field(default_factory=dict)
+    cams: CamSheet | None = None
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ _CLASS_COLUMNS = (
 )
 
 
-def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
+def sheets(studies: Sequence[StudyData], *, messages: bool = True) -> dict[str, str]:
     """The report's tables as CSV texts with a header line; an empty cell is a missing value.
 
     Scores are fractions, but `mcc` and `kappa` lie in [-1, 1]; sensitivity is stated at the row's `specificity`.
@@ -103,6 +103,7 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
 
     Args:
         studies: the studies, each told apart by the first column.
+        messages: also what points left as a message, which may name images; else that column is empty.
 
     Returns:
         the texts by table: `settings`, `points`, `epochs`, `classes`.
@@ -135,7 +136,7 @@ def sheets(studies: Sequence[StudyData]) -> dict[str, str]:
                     row.best_epoch,
                     *scores,
                     row.specificity,
-                    row.message,
+                    row.message if messages else None,
                     *leaks,
                 ]
             )

@@ -43,22 +43,9 @@ class Spread:
     highest: float | None
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One (α, β) with all its seeds.
+class _Seeds:
+    """What the complete seeds of one (α, β), or of one loss, say together."""
 
-    Attributes:
-        alpha: weight of the LDAM half.
-        beta: weight of the focal half.
-        settings: the settings that it belongs to.
-        seeds: seeds that are planned for it, in ascending order.
-        rows: its complete points, by trial number; its score is their mean.
-    """
-
-    alpha: float
-    beta: float
-    settings: tuple[str, ...]
-    seeds: tuple[int, ...]
     rows: tuple[PointRow, ...]
 
     def spread(self, split: str, name: str) -> Spread:
@@ -99,6 +86,49 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Pair(_Seeds):
+    """One (α, β) with all its seeds.
+
+    Attributes:
+        alpha: weight of the LDAM half.
+        beta: weight of the focal half.
+        settings: the settings that it belongs to.
+        seeds: seeds that are planned for it, in ascending order.
+        rows: its complete points, by trial number; its score is their mean.
+    """
+
+    alpha: float
+    beta: float
+    settings: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rows: tuple[PointRow, ...]
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """α and β."""
+        return self.alpha, self.beta
+
+
+@dataclass(frozen=True)
+class LossSummary(_Seeds):
+    """One of the losses that a study compares, with all its seeds.
+
+    Attributes:
+        loss: the loss's name.
+        alpha: weight of LMF's LDAM half; None for a loss without it.
+        beta: weight of LMF's focal half; None for a loss without it.
+        seeds: seeds that are planned for it, in ascending order.
+        rows: its complete points, by trial number; its score is their mean.
+    """
+
+    loss: str
+    alpha: float | None
+    beta: float | None
+    seeds: tuple[int, ...]
+    rows: tuple[PointRow, ...]
+
+
+@dataclass(frozen=True)
 class SettingSummary:
     """What one of the paper's settings came to.
 
@@ -136,6 +166,7 @@ class StudySummary:
         pairs: each (α, β) with at least one complete seed.
         settings: the settings that the study has, in the paper's order.
         best: the pair that validation chooses, None before there is one.
+        losses: what a comparison of losses compares, in the order of its description; empty for a study of α and β.
     """
 
     study: StudyRecord
@@ -144,6 +175,7 @@ class StudySummary:
     pairs: tuple[Pair, ...]
     settings: tuple[SettingSummary, ...]
     best: Pair | None
+    losses: tuple[LossSummary, ...] = ()
 
     @cached_property
     def states(self) -> dict[str, int]:
@@ -240,7 +272,7 @@ def summarize(study: StudyRecord, rows: Sequence[PointRow] | None = None) -> Stu
         for name, number in SETTING_NUMBERS.items()
         if any(name in pair.settings for pair in planned)
     )
-    return StudySummary(study, select, rows, pairs, settings, _best(pairs, select))
+    return StudySummary(study, select, rows, pairs, settings, _best(pairs, select), _losses(study, rows))
 
 
 def select_score(study: StudyRecord) -> str:
@@ -263,6 +295,24 @@ def _pairs(rows: Iterable[PointRow]) -> tuple[Pair, ...]:
         )
         for (alpha, beta), members in groups.items()
     )
+
+
+def _losses(study: StudyRecord, rows: Iterable[PointRow]) -> tuple[LossSummary, ...]:
+    order = list(study.spec.get("losses", ()))
+    if not order:
+        return ()
+    groups: dict[tuple[str, float | None, float | None], list[PointRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.loss, row.alpha, row.beta].append(row)
+    found = [
+        LossSummary(
+            *identity,
+            tuple(sorted({row.seed for row in members})),
+            tuple(row for row in members if row.val is not None),
+        )
+        for identity, members in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda one: order.index(one.loss) if one.loss in order else len(order)))
 
 
 def _setting(name: str, number: int, planned: Sequence[Pair], select: str) -> SettingSummary:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from storage.costs import StudyCost
 
 
+_PATHS = ("data", "dataset", "split_file", "recipe.weights")
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of text.
@@ -101,7 +104,7 @@ def best_scores(summary: StudySummary) -> Table:
                     ),
                 )
             )
-    return Table(("split", *(_heading(score_name(name, summary.specificity), name) for name in names)), tuple(rows))
+    return Table(("split", *(heading(score_name(name, summary.specificity), name) for name in names)), tuple(rows))
 
 
 def settings(summary: StudySummary) -> Table:
@@ -175,13 +178,14 @@ def classes(summary: StudySummary) -> Table:
     return Table(columns, tuple(rows), marked=marked)
 
 
-def confusion(summary: StudySummary) -> Table | None:
-    """The best trial's test images by true and predicted class, None without a best."""
-    trial = summary.best_row
-    if trial is None or trial.test is None:
-        return None
-    names = summary.study.class_names
-    rows = tuple((name, *map(str, counts)) for name, counts in zip(names, trial.test.confusion, strict=True))
+def confusion(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> Table:
+    """A confusion matrix.
+
+    Args:
+        names: the classes, in class-index order.
+        matrix: images by true class (rows) and predicted class (columns).
+    """
+    rows = tuple((name, *map(str, counts)) for name, counts in zip(names, matrix, strict=True))
     return Table(("true \\ predicted", *names), rows)
 
 
@@ -240,8 +244,13 @@ def warnings(summary: StudySummary) -> Table | None:
     return Table(("trials", "warning"), tuple(rows), 2, wide_last=True) if rows else None
 
 
-def recipe(data: StudyData) -> Table:
-    """The study's stored description, a figure a row."""
+def recipe(data: StudyData, with_paths: bool = True) -> Table:
+    """The study's stored description, a figure a row.
+
+    Args:
+        data: the study.
+        with_paths: also where images, split and weights lie, and the dataset as it was named, which may be a path.
+    """
     study = data.study
     facts = {
         "planned": moment(study.created_at),
@@ -252,7 +261,7 @@ def recipe(data: StudyData) -> Table:
             for split in ("train", "val", "test")
             if split in study.counts
         },
-        **_flat(study.spec),
+        **{name: value for name, value in _flat(study.spec).items() if with_paths or name not in _PATHS},
     }
     return Table(("what", "value"), tuple(facts.items()), text_columns=2, wide_last=True)
 
@@ -332,7 +341,13 @@ def _point_cells(row: PointRow) -> tuple[str, ...]:
     )
 
 
-def _heading(title: str, name: str) -> str:
+def heading(title: str, name: str) -> str:
+    """A column's heading with the score's unit.
+
+    Args:
+        title: the score as a reader knows it.
+        name: the score.
+    """
     unit = score_unit(name).strip()
     return f"{title}, {unit}" if unit else title
 

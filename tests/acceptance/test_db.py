@@ -20,8 +20,8 @@ from storage.checking import check_database
 from storage.database import Database
 from storage.schema import PointRow
 from study.export import export_document, render
-from study.reporting.files import read_studies
 from study.reporting.page import report_page
+from study.reporting.reading import read_studies
 from study.reporting.sheets import sheets
 from study.server.folder import ServerFolder, State
 

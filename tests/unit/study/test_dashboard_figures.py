@@ -9,7 +9,10 @@ from study.dashboard import figures
 from study.dashboard.figures import GROUNDS, PALETTE, figure_place, study_figures
 from study.reporting.assets import LIGHT
 
-ALL = ["settings", "points-test", "points-val", "ratio", "curves", "losses", "halves", "classes"]
+ALL = [
+    *("settings", "plane", "ratio-spread-val", "points-test", "points-val", "choice"),
+    *("gradient-shares", "half-ranges", "halves", "curves", "losses", "classes", "class-f1", "confusion-1"),
+]
 
 
 @pytest.fixture

@@ -1,64 +1,150 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from lmf_testing.browser import BROWSER, chromium
+from lmf_testing.report_view import rgb, view_report
+from pypdf import PdfReader
 
+from study.reporting import curves
 from study.reporting.assets import DARK, LIGHT
 from study.reporting.files import write_report
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from study.reporting.markup import page_html
+from study.reporting.page import report_page
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome on the PATH (Debian: chromium)")
 
-SCHEMES = {"light": (1, LIGHT), "dark": (0, DARK)}
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+PALETTES = {"light": LIGHT, "dark": DARK}
+VIEWS = [(size, scheme) for size in SIZES for scheme in PALETTES]
+TITLES = "places => places.map(place => place.textContent)"
 
 
-def drawn(path, scheme, folder):
-    """The page's elements after its scripts have run, without the scripts, and what the browser complained of."""
-    done = subprocess.run(
-        [
-            BROWSER,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=10000",
-            f"--user-data-dir={folder}",
-            f"--blink-settings=preferredColorScheme={scheme}",
-            "--dump-dom",
-            path.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL), complaints
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
 
 
-def rgb(color):
-    return "rgb({}, {}, {})".format(*(int(color[start : start + 2], 16) for start in (1, 3, 5)))
+@pytest.fixture
+def studies(records, monkeypatch):
+    """Two studies with all there is to show, the first with several seeds, a failure and more curves than are drawn."""
+    monkeypatch.setattr(curves, "MOST_CURVES", 5)
+    pairs = [(0.5, 0.5), (1.0, 1.0), (2.0, 2.0), (1.0, 0.5), (1.0, 2.0), (0.5, 1.0), (2.0, 1.0)]
+    points = [
+        records.point(*pair, 0.5 + index / 100, 0.48 + index / 100, seed=seed)
+        for seed in (23, 24)
+        for index, pair in enumerate(pairs)
+    ]
+    failed = records.point(1.0, 0.7, state="failed", attempts=2, message="loss is NaN in epoch 3")
+    first = records.study([*points, failed])
+    other = records.study(points[:5], name="other", dataset="odir5k", study_id=2)
+    return [records.data(study) for study in (first, other)]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_browser_draws_every_figure_and_has_nothing_to_complain_of(records, tmp_path, scheme):
-    hostile = "</script><script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
-    points = [records.point(1.0, 0.5, 0.6), records.point(1.0, 1.0, 0.7), records.point(loss=hostile, alpha=None)]
-    data = records.data(records.study(points, name=hostile, class_names=(hostile, "MEL")))
-    path = write_report([data], tmp_path / "report.html")
-    number, palette = SCHEMES[scheme]
+@pytest.fixture
+def report(studies, tmp_path):
+    return write_report(studies, tmp_path / "report.html")
 
-    page, complaints = drawn(path, number, tmp_path / "profile")
 
-    assert complaints == []
-    assert page.count('class="plot js-plotly-plot"') == 8
-    assert page.count('class="scatterlayer mlayer"') == 8
-    assert page.count('class="barlayer mlayer"') == 1
-    assert rgb(palette["test"]) in page
-    assert "var(--" not in re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
-    assert "<title>taken over" not in page
-    assert "<img" not in page
+@pytest.mark.parametrize(("size", "scheme"), VIEWS)
+def test_every_figure_is_drawn_and_nothing_is_to_complain_of(browser, report, size, scheme):
+    width, height = SIZES[size]
+    with view_report(browser, report, width=width, height=height, scheme=scheme) as view:
+        assert view.wait_until_drawn() == "all"
+        figures = view.figures()
+        assert len(figures) > 8
+        for figure in figures:
+            assert figure["traces"] > 0, figure
+            assert figure["marks"] > 0, figure
+            assert 0 < figure["width"] <= figure["room"], figure
+        assert view.page.evaluate("document.documentElement.scrollWidth") <= width
+        content = re.sub(r"<(style|script).*?</\1>", "", view.page.content(), flags=re.DOTALL)
+        assert rgb(PALETTES[scheme]["test"]) in content
+        assert "var(--" not in content
+        assert (view.complaints, view.requests, view.dialogs) == ([], [], [])
+
+
+@pytest.mark.parametrize(("size", "scheme"), VIEWS)
+def test_axe_finds_nothing(browser, report, size, scheme):
+    width, height = SIZES[size]
+    with view_report(browser, report, width=width, height=height, scheme=scheme) as view:
+        view.wait_until_drawn()
+        view.page.eval_on_selector_all("details", "folds => folds.forEach(fold => { fold.open = true; })")
+        found = Axe().run(view.page)
+        assert found.violations_count == 0, found.generate_report()
+        ran = {rule["id"] for rule in found.response["passes"]}
+        assert {"color-contrast", "role-img-alt", "heading-order", "landmark-one-main", "region"} <= ran
+
+
+def test_figures_follow_the_window_the_colour_scheme_and_unfolding(browser, report):
+    with view_report(browser, report) as view:
+        view.wait_until_drawn()
+        wide = view.figures()[0]["width"]
+        view.page.set_viewport_size({"width": 390, "height": 844})
+        assert _settled(view, lambda: view.figures()[0]["width"] < wide)
+        assert all(0 < figure["width"] <= figure["room"] <= 390 for figure in view.figures())
+        view.page.emulate_media(color_scheme="dark")
+        assert _settled(view, lambda: rgb(DARK["test"]) in view.page.content())
+
+
+def _settled(view, check, rounds=100):
+    for _ in range(rounds):
+        if check():
+            return True
+        view.page.wait_for_timeout(50)
+    return False
+
+
+def test_on_paper_every_figure_and_table_is_there_in_light_colours(browser, report, tmp_path):
+    with view_report(browser, report, scheme="dark") as view:
+        view.wait_until_drawn()
+        titles = view.page.eval_on_selector_all("figcaption", TITLES)
+        view.page.pdf(path=tmp_path / "report.pdf", format="A4", margin=dict.fromkeys(("top", "left"), "15mm"))
+        assert _settled(view, lambda: rgb(DARK["test"]) in view.page.content()), "drawn for the screen again"
+        assert view.complaints == []
+    pages = PdfReader(tmp_path / "report.pdf").pages
+    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    for title in titles:
+        assert title in text
+    assert "All attempts" in text
+    assert "↕" not in text
+    assert "Skip to" not in text
+
+
+def test_a_browser_that_cannot_unpack_figures_says_so(browser, report):
+    with view_report(browser, report, script="delete window.DecompressionStream") as view:
+        assert view.wait_until_drawn() == "failed"
+        notice = view.page.inner_text("main > p[role=status]")
+        assert notice == (
+            "The figures cannot be drawn: this browser is too old to unpack them; the tables hold the same numbers."
+        )
+        assert view.page.locator("table").count() > 3
+
+
+def test_without_scripts_the_page_says_what_is_missing(browser, report):
+    with view_report(browser, report, java_script_enabled=False) as view:
+        assert "The figures need JavaScript; the tables hold the same numbers." in view.page.inner_text("main")
+        assert view.page.locator("th button").count() == 0
+
+
+def test_a_foreign_script_does_not_run_even_if_it_were_markup(browser, studies, tmp_path):
+    source = report_page(studies)
+    foreign = "<script>document.title = 'taken over'</script><img src=x onerror=\"document.title = 'taken over'\">"
+    path = tmp_path / "report.html"
+    path.write_text(source.replace("</main>", f"{foreign}</main>"), encoding="utf-8")
+    with view_report(browser, path) as view:
+        view.wait_until_drawn()
+        assert view.page.title().startswith("lmf report")
+        assert any("Content Security Policy" in complaint for complaint in view.complaints)
+
+
+def test_a_page_without_figures_is_one_all_the_same(browser, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(page_html("nothing", "<h1>nothing</h1>", {}), encoding="utf-8")
+    with view_report(browser, path) as view:
+        assert view.wait_until_drawn() == "all"
+        assert view.figures() == []
+        assert view.complaints == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 
 import pytest
@@ -135,3 +136,14 @@ def test_export_to_a_file_leaves_stdout_empty(home):
     done = call(export_command, "--yaml", "--output", str(path))
     assert done.stdout == ""
     assert yaml.safe_load(path.read_text(encoding="utf-8")) == json.loads(call(export_command).stdout)
+
+
+def test_export_gives_tables_too(home):
+    sheet = list(csv.DictReader(io.StringIO(call(export_command, "--csv").stdout)))
+    assert [(row["study"], row["beta"]) for row in sheet] == [("skin-small", "0.5"), ("begun", "")]
+    latex = call(export_command, "--latex").stdout
+    assert "\\toprule" in latex
+    assert "\\label{tab:best-factors}" in latex
+    path = home / "out" / "best.md"
+    assert call(export_command, "skin-small", "--markdown", "--output", str(path)).stdout == ""
+    assert "| dataset" in path.read_text(encoding="utf-8")

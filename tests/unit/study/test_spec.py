@@ -78,9 +78,9 @@ def test_a_description_from_before_there_were_searches_is_of_a_grid() -> None:
 
 def test_a_description_of_another_version_is_refused() -> None:
     document = SPEC.to_dict()
-    document["losses"] = ["lmf"]
+    document["rounds"] = 3
     del document["grid"]
-    with pytest.raises(StudyError, match="study skin-resnet50: grid is missing, losses is unknown; it was written by"):
+    with pytest.raises(StudyError, match="study skin-resnet50: grid is missing, rounds is unknown; it was written by"):
         StudySpec.from_dict(document)
     with pytest.raises(RecipeError, match="epoch"):
         StudySpec.from_dict(SPEC.to_dict() | {"recipe": {"epoch": 3}})

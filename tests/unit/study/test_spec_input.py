@@ -15,7 +15,8 @@ from trainer.config import Recipe, demo_recipe
 from trainer.errors import ModelError
 
 ALIASES = {"efficientnetv2": "tf_efficientnetv2_s.in1k", "test_efficientnet": "test_efficientnet.r160_in1k"}
-ALL_UNASKED = {"settings", "grid", "seeds", "search", "trials", "pruner", "precision", "threads"}
+OF_LOSSES = {"losses", "alpha", "beta", "factors_from"}
+ALL_UNASKED = {"settings", "grid", "seeds", "search", "trials", "pruner", "precision", "threads", *OF_LOSSES}
 
 
 def resolve_model(name: str) -> str:
@@ -134,7 +135,7 @@ def test_every_flag_arrives(here: Path) -> None:
     spec, options = build("ham10000", **flags, allow_versions=True)
     assert spec.recipe.to_dict() == recipe | {"weights_sha256": None}
     assert (spec.name, spec.data, spec.settings, spec.grid) == ("mine", here, ("joint", "alpha"), (0.5, 2.0))
-    assert (spec.seeds, spec.split_seed, spec.group, spec.unasked) == ((24, 25), 1, "lesion", {"trials"})
+    assert (spec.seeds, spec.split_seed, spec.group, spec.unasked) == ((24, 25), 1, "lesion", {"trials", *OF_LOSSES})
     assert options == RunOptions(
         workers=4,
         device="cuda:1",
@@ -156,7 +157,7 @@ def test_a_file_says_the_same_and_flags_win(here: Path) -> None:
     spec, options = build("study.toml", epochs="4", group="none", normalize=False, workers="1")
     assert (spec.name, spec.dataset, spec.data, spec.grid, spec.seeds) == ("mine", "ham10000", here, (0.5, 1.0), (24,))
     assert (spec.recipe.epochs, spec.recipe.lr, spec.recipe.normalize, spec.group) == (4, 1.0, False, None)
-    assert spec.unasked == {"settings", "search", "trials", "pruner", "precision", "threads"}
+    assert spec.unasked == {"settings", "search", "trials", "pruner", "precision", "threads", *OF_LOSSES}
     assert (options.workers, options.keep_weights) == (1, "none")
 
 

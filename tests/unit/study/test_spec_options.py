@@ -4,8 +4,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from study.cli.spec_options import flag_values, run_options, spec_options, worker_options
-from study.spec_file import TABLES
+from study.cli.spec_options import comparison_options, flag_values, run_options, spec_options, worker_options
+from study.spec_file import LOSS_KEYS, TABLES
 from trainer.config import SELECTORS
 
 RUN_ONLY = {"plan_only", "workers", "per_gpu", "dry_run"}
@@ -18,6 +18,13 @@ seen: list[dict[str, object]] = []
 @spec_options
 @run_options
 def run(**parameters: object) -> None:
+    seen.append(flag_values(parameters))
+
+
+@click.command()
+@comparison_options
+@run_options
+def compare(**parameters: object) -> None:
     seen.append(flag_values(parameters))
 
 
@@ -35,9 +42,22 @@ def given(*arguments: str) -> dict[str, object]:
 
 def test_every_key_of_a_study_file_is_a_flag_and_the_other_way_round() -> None:
     names = {parameter.name for parameter in run.params} - {"as_json"}
-    assert names == {key for keys in TABLES.values() for key in keys} - {"dataset"}
+    keys = {key for keys in TABLES.values() for key in keys} - {"dataset"}
+    assert names == keys - set(LOSS_KEYS)
+    assert {parameter.name for parameter in compare.params} == keys
     flags = {flag for parameter in run.params for flag in parameter.opts if parameter.name != "as_json"}
     assert flags == {"--" + str(name).replace("_", "-") for name in names}
+
+
+def test_a_comparison_does_not_offer_what_it_refuses() -> None:
+    hidden = {option.name for option in compare.params if isinstance(option, click.Option) and option.hidden}
+    assert hidden == {"settings", "grid", "search", "trials", "pruner"}
+    result = CliRunner().invoke(compare, ["--from", "a", "--grid", "1", "--alpha", "0.5"])
+    assert result.exit_code == 0, result.output
+    assert seen.pop() == {"from": "a", "grid": "1", "alpha": "0.5"}
+    text = CliRunner().invoke(compare, ["--help"]).output
+    assert "Passes over the training images; default 100." in text
+    assert "--grid" not in text
 
 
 def test_a_worker_takes_what_does_not_concern_all_workers() -> None:
@@ -73,4 +93,5 @@ def test_every_score_that_may_choose_is_named_in_the_help() -> None:
 
 
 def test_every_flag_has_help() -> None:
-    assert all(isinstance(option, click.Option) and option.help for option in run.params if option.name != "as_json")
+    options = [option for option in (*run.params, *compare.params) if isinstance(option, click.Option)]
+    assert all(option.help for option in options if option.name != "as_json" and not option.hidden)

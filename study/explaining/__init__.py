@@ -1,0 +1,1 @@
+"""Where trained models look in test images (Grad-CAM): what is explained, drawn and kept."""

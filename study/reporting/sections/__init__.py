@@ -1,0 +1,1 @@
+"""The sections of a report, each with one sentence that says what to read from it."""

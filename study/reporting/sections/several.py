@@ -1,0 +1,109 @@
+"""What several studies say together: the paper's tables for all of them, and how the losses rank over datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from study.paper.names import paper_dataset, paper_model
+from study.paper.reading import FACTORS_FACTS, LOSS_FACTS, Fact
+from study.reporting import paper_tables, tables
+from study.reporting.composing import Composer
+from study.reporting.loss_ranks import (
+    dataset_loss_rows,
+    dataset_losses,
+    dataset_sentence,
+    loss_cells,
+    loss_ranks,
+    rank_rows,
+)
+from study.reporting.ranking import rank_losses
+from study.reporting.sections.base import bullets, fold, heading
+from study.reporting.statistics import StudySummary
+
+
+def several_sections(summaries: Sequence[StudySummary], page: Composer) -> list[str]:
+    """The overview of several studies, and the paper's tables with ours and the published figures beside each other.
+
+    Args:
+        summaries: at least two studies.
+        page: takes the sections.
+    """
+    found = [_best_section(summaries, page)]
+    compared = [summary for summary in summaries if any(one.rows for one in summary.losses)]
+    if compared:
+        found.append(_losses_section(compared, page))
+    found.append(_data_section(summaries, page))
+    if any(_is_of_the_paper(summary) for summary in summaries):
+        found.append(_inconsistencies_section(page))
+    return found
+
+
+def _best_section(summaries: Sequence[StudySummary], page: Composer) -> str:
+    content = page.table("overview", "Best α and β of each study", tables.overview(summaries))
+    tuned = [summary for summary in summaries if not summary.losses]
+    if tuned:
+        caption = "Best α and β by dataset and model, as in the paper's Table 6"
+        content += heading("By dataset and model (Table 6)")
+        content += page.table("table-6", caption, paper_tables.factors(tuned))
+    if any(_is_of_the_paper(summary) for summary in tuned):
+        content += _facts(FACTORS_FACTS)
+    return page.section(
+        "Best α and β of each study",
+        "One row a study, as in the paper's Table 6; test scores of two rows compare only where dataset and split "
+        "are the same.",
+        content,
+    )
+
+
+def _losses_section(compared: Sequence[StudySummary], page: Composer) -> str:
+    cells = loss_cells(compared)
+    rows = dataset_loss_rows(cells)
+    ranks = rank_rows(cells)
+    content = page.figures(dataset_losses(rows), *([loss_ranks(ranks)] if ranks else []))
+    blocks = paper_tables.blocks_by_model(compared)
+    for number, (model, members) in enumerate(blocks.items(), start=1):
+        content += heading(f"Test scores with {model} (Tables 2 to 4)")
+        caption = f"Test scores of the losses with {model}, in percent"
+        content += page.table(f"scores-{number}", caption, paper_tables.loss_scores(members, whole=True), dense=True)
+        caption = f"Test F1 of each class with {model}, in percent"
+        content += heading(f"F1 of each class with {model} (Table 5)")
+        content += page.table(f"classes-{number}", caption, paper_tables.class_scores(members), dense=True)
+    average = paper_tables.average_ranks([block for members in blocks.values() for block in members])
+    if average:
+        content += heading("Average ranks") + page.table("ranks", "Average ranks of the losses", average)
+    by_block = {
+        f"{summary.study.dataset}, {summary.study.model}": {
+            one.loss: score for one in summary.losses if (score := one.score("test", "macro_f1")) is not None
+        }
+        for summary in compared
+    }
+    content += bullets(rank_losses(by_block).sentences())
+    if any(_is_of_the_paper(summary) for summary in compared):
+        content += _facts(LOSS_FACTS)
+    return page.section("Losses over datasets and models (Fig 1, Tables 2 to 5)", dataset_sentence(rows), content)
+
+
+def _data_section(summaries: Sequence[StudySummary], page: Composer) -> str:
+    return page.section(
+        "The data (Table 1)",
+        "How many images each part of each split has; scores of other splits are other scores.",
+        page.table("table-1", "Images in each part of the split", paper_tables.split_sizes(summaries)),
+    )
+
+
+def _inconsistencies_section(page: Composer) -> str:
+    table = paper_tables.inconsistency_table()
+    return page.section(
+        "Where the published figures disagree",
+        "Differences from the paper of the size of these say nothing: so far it disagrees with itself.",
+        page.table("inconsistencies", "Where the published figures do not agree with themselves", table, dense=True),
+    )
+
+
+def _facts(facts: Sequence[Fact]) -> str:
+    return fold("What the paper says of it", bullets(f"{fact.text} ({fact.place})" for fact in facts))
+
+
+def _is_of_the_paper(summary: StudySummary) -> bool:
+    known = paper_dataset(summary.study.dataset, summary.study.class_names)
+    return known is not None and paper_model(summary.study.model) is not None

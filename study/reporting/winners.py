@@ -1,0 +1,229 @@
+"""Can the best (α, β) be told from the others, and which may be the best?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.reporting.holm import LEVEL, holm
+from study.reporting.noise import Factors, SeedScores, measure_noise, p_text, points_text, seed_groups
+from study.reporting.text import counted, factor, score_name
+
+if TYPE_CHECKING:
+    from study.reporting.statistics import StudySummary
+
+_NEAREST = 4
+"""Neighbours of a point that belongs to no setting: so many of the nearest."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """How the best (α, β) compares with another one.
+
+    Attributes:
+        factors: the other's α and β.
+        difference: mean score of the best minus the other's, at least 0, in the score's own unit.
+        p: two-sided, of the t test of the two with the noise pooled over all points; not corrected.
+        p_corrected: corrected for all comparisons with the best (Holm).
+        told: the best can be told from it.
+    """
+
+    factors: Factors
+    difference: float
+    p: float
+    p_corrected: float
+    told: bool
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The (α, β) with the best mean, and whether it is more than the luckiest.
+
+    Attributes:
+        best: its α and β; None where there is no score.
+        crowned: it is the best beyond the seeds' noise.
+        p: of the test that it is not; None where nothing can be tested.
+        level: what `p` must not exceed.
+        rivals: all others, those hardest to tell from the best first; empty where nothing can be tested.
+        points: how many (α, β) there are, the best included.
+        seed_sd: standard deviation of what chance does to a training's score, the seeds' common effects taken out
+            where `shared_seeds`; None where unknown.
+        degrees: its degrees of freedom.
+        shared_seeds: every (α, β) has the same seeds, whose common effects were taken out.
+        reason: why nothing can be tested, in words.
+    """
+
+    best: Factors | None
+    crowned: bool
+    p: float | None
+    level: float
+    rivals: tuple[Rival, ...]
+    points: int
+    seed_sd: float | None
+    degrees: int
+    shared_seeds: bool
+    reason: str | None = None
+
+    @property
+    def closest(self) -> Rival | None:
+        """The one that is hardest to tell from the best, None where nothing can be tested."""
+        return self.rivals[0] if self.rivals else None
+
+    @property
+    def indistinct(self) -> tuple[Factors, ...]:
+        """All that may be the best: the best itself, then those that cannot be told from it; empty without a test."""
+        if self.best is None or self.reason:
+            return ()
+        return (self.best, *(rival.factors for rival in self.rivals if not rival.told))
+
+    @property
+    def alphas(self) -> tuple[float, float] | None:
+        """Least and greatest α of those that may be the best; None where nothing can be tested."""
+        return self._range(0)
+
+    @property
+    def betas(self) -> tuple[float, float] | None:
+        """Least and greatest β of those that may be the best; None where nothing can be tested."""
+        return self._range(1)
+
+    def against(self, factors: Factors) -> Rival | None:
+        """How the best compares with one of the others, None where that cannot be tested."""
+        return next((rival for rival in self.rivals if rival.factors == factors), None)
+
+    def sentence(self, score: str = "macro_f1") -> str:
+        """Whether there is a winner, in plain words.
+
+        Args:
+            score: name of the score that was compared, on validation.
+        """
+        if self.best is None:
+            return "There is no winner, since no point is complete."
+        if self.reason or self.p is None:
+            return f"No winner can be named: {self.reason}."
+        closest = self.rivals[0]
+        lead = (
+            f"its mean validation {score_name(score)} is {points_text(closest.difference, score)} above that of "
+            f"{_pair_text(closest.factors)}, which comes closest ({p_text(self.p)})"
+        )
+        if self.crowned:
+            points = counted(self.points, "point")
+            return f"{_pair_text(self.best)} is the best of {points} beyond the seeds' noise: {lead}."
+        others = len(self.indistinct) - 1
+        rest = f"{others} of the {self.points - 1} other points" if self.points > 2 else "the only other point"
+        text = (
+            f"No winner can be named: {_pair_text(self.best)} has the best mean, but {rest} cannot be told from it; "
+            f"{lead}. What may be the best has {_range_text('α', self.alphas)} and {_range_text('β', self.betas)}"
+        )
+        return text + ("." if others < self.points - 1 else ", which is all that was tried.")
+
+    def neighbours_sentence(self, neighbours: tuple[Factors, ...]) -> str:
+        """Whether the best can be told from its neighbours, in plain words; empty where that cannot be tested.
+
+        Args:
+            neighbours: as `find_neighbours` gives them.
+        """
+        rivals = [rival for rival in map(self.against, neighbours) if rival]
+        if not rivals:
+            return ""
+        same = [_pair_text(rival.factors) for rival in rivals if not rival.told]
+        if not same:
+            return f"It can be told from all {counted(len(rivals), 'neighbour')}."
+        if len(same) == len(rivals):
+            return f"It cannot be told from any of its {counted(len(rivals), 'neighbour')}: {'; '.join(same)}."
+        return f"Of its {counted(len(rivals), 'neighbour')} it cannot be told from {'; '.join(same)}."
+
+    def _range(self, index: int) -> tuple[float, float] | None:
+        values = [factors[index] for factors in self.indistinct]
+        return (min(values), max(values)) if values else None
+
+
+def find_winner(groups: Mapping[Factors, SeedScores], level: float = LEVEL) -> Winner:
+    """Ask whether the (α, β) with the best mean is best beyond the seeds' noise.
+
+    The best was chosen by the same scores, and it need not be paid for with a correction: the ordinary two-sided
+    t test of the best against the one that is closest to it, at `level`, is valid after that choice (Gutmann & Maymin
+    1987; Hung & Fithian 2019; by standard errors where the numbers of seeds differ, Goldwasser, Fithian & Hooker 2025).
+    The noise is pooled over all groups, see `study.reporting.noise`; it is taken to be normal and equal everywhere.
+    Where that test finds a winner, it is told from all others. Else those are told from it whose t test against it
+    says so after Holm's correction over all others, and the rest may be the best.
+
+    Args:
+        groups: for each (α, β) its finite scores by seed, at least one; of equal means the first is the best.
+        level: chance of naming a winner where there is none.
+    """
+    from scipy.stats import t
+
+    names = list(groups)
+    if not names:
+        return Winner(None, False, None, level, (), 0, None, 0, False, "no point is complete")
+    noise = measure_noise(groups)
+    best = int(np.argmax(noise.means))
+    deviation = None if math.isnan(noise.variance) else math.sqrt(noise.variance)
+    facts = (len(names), deviation, noise.degrees, noise.shared_seeds)
+    reason = noise.missing if len(names) > 1 else "only one point is complete, so there is nothing to compare it with"
+    if reason or deviation is None:
+        return Winner(names[best], False, None, level, (), *facts, reason)
+    others = np.delete(np.arange(len(names)), best)
+    differences = noise.means[best] - noise.means[others]
+    errors = deviation * np.sqrt(1 / noise.counts[best] + 1 / noise.counts[others])
+    p = np.minimum(1.0, 2 * t.sf(differences / errors, noise.degrees))
+    crowned = bool(p.max() <= level)
+    rivals = _rivals([names[index] for index in others], differences, p, level, crowned)
+    return Winner(names[best], crowned, float(p.max()), level, rivals, *facts)
+
+
+def _rivals(
+    names: list[Factors], differences: NDArray[np.float64], p: NDArray[np.float64], level: float, crowned: bool
+) -> tuple[Rival, ...]:
+    corrected = holm(p)
+    told = np.full(len(p), True) if crowned else corrected <= level
+    return tuple(
+        Rival(names[index], float(differences[index]), float(p[index]), float(corrected[index]), bool(told[index]))
+        for index in np.argsort(-p, kind="stable")
+    )
+
+
+def winner_of(summary: StudySummary, level: float = LEVEL) -> Winner:
+    """The winner of a study, by the validation score that chooses in it; `best` is the summary's.
+
+    Args:
+        summary: the study.
+        level: chance of naming a winner where there is none.
+    """
+    return find_winner(seed_groups(summary), level)
+
+
+def find_neighbours(summary: StudySummary) -> tuple[Factors, ...]:
+    """The complete (α, β) next to the best: one step along each of its settings, else the nearest four.
+
+    Args:
+        summary: the study; without a best there are none.
+    """
+    best = summary.best
+    if best is None:
+        return ()
+    mine = best.alpha, best.beta
+    found: dict[Factors, None] = {}
+    for setting in summary.settings:
+        line = [(pair.alpha, pair.beta) for pair in setting.pairs]
+        if mine in line:
+            place = line.index(mine)
+            found |= dict.fromkeys(line[max(0, place - 1) : place] + line[place + 1 : place + 2])
+    if found:
+        return tuple(found)
+    others = [(pair.alpha, pair.beta) for pair in summary.pairs if pair is not best]
+    return tuple(sorted(others, key=lambda other: (math.dist(other, mine), other))[:_NEAREST])
+
+
+def _pair_text(factors: Factors) -> str:
+    return f"α = {factor(factors[0])}, β = {factor(factors[1])}"
+
+
+def _range_text(letter: str, bounds: tuple[float, float] | None) -> str:
+    low, high = bounds or (None, None)
+    return f"{letter} = {factor(low)}" if low == high else f"{letter} from {factor(low)} to {factor(high)}"
