@@ -12,7 +12,9 @@ from study.paper.names import loss_name
 from study.reporting.leakage import leakage_sentence
 from study.reporting.methods import PAPER_BIBTEX
 from study.reporting.rows import SCORES, SplitScores
+from study.reporting.tables import Table
 from study.reporting.text import factor, moment, percent, score_figure, score_name, score_unit
+from study.reporting.typeset import markdown_table
 from trainer.exported import DESCRIPTION_FILE, MARKS_FILE, WEIGHTS_FILE, ModelDescription
 
 _PARTS = ("val", "test")
@@ -230,10 +232,7 @@ def _loss_name(loss: Mapping[str, Any]) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first column is text and whose others line up as numbers."""
-    lines = [headings, ["---", *("---:" for _ in headings[1:])]]
-    cells = [[_safe(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
+    return markdown_table(Table(tuple(headings), tuple(map(tuple, rows)))).rstrip("\n")
 
 
 def _safe(text: object) -> str:

@@ -112,8 +112,8 @@ class LossComparison:
         else:
             images = "can hardly" if self.p_corrected <= level else "may"
             return (
-                f"{better} is ahead of {other} by {size}{known}. That {images} be chance in the test images, but how much "
-                "the seeds do is unknown with one seed, so neither is called better."
+                f"{better} is ahead of {other} by {size}{known}. That {images} be chance in the test images, but how "
+                "much the seeds do is unknown with one seed, so neither is called better."
             )
         return text if self.p_images is not None else f"{text} Chance in the test images is not in this."
 

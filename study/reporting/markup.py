@@ -40,7 +40,9 @@ def table_html(table: Table, *, dense: bool = False, label: str = "") -> str:
     )
     body = "\n".join(
         ('<tr class="marked">' if number in table.marked else "<tr>")
-        + "".join(_cell(index, classes[index], cell) for index, cell in enumerate(row))
+        + "".join(
+            _cell(index, classes[index], cell, (number, index) in table.best) for index, cell in enumerate(row)
+        )
         + "</tr>"
         for number, row in enumerate(table.rows)
     )
@@ -65,10 +67,11 @@ def sort_value(cell: str) -> str | None:
     return f"{sum(unit * float(part or 0) for unit, part in zip(_UNITS_SECONDS, found.groups(), strict=True)):g}"
 
 
-def _cell(column: int, kind: str, text: str) -> str:
+def _cell(column: int, kind: str, text: str, is_best: bool) -> str:
     value = sort_value(text)
     given = "" if value is None else f' data-sort="{value}"'
-    return f"<td{kind}{given}>{safe(text)}</td>" if column else f'<th scope="row"{kind}{given}>{safe(text)}</th>'
+    shown = f"<strong>{safe(text)}</strong>" if is_best else safe(text)
+    return f"<td{kind}{given}>{shown}</td>" if column else f'<th scope="row"{kind}{given}>{shown}</th>'
 
 
 def figures_html(prefix: str, pictures: Sequence[Picture]) -> str:

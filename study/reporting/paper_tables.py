@@ -20,17 +20,6 @@ from study.reporting.text import NONE, factor, percent, score_name
 
 
 @dataclass(frozen=True)
-class MarkedTable(Table):
-    """A table in which single cells stand out.
-
-    Attributes:
-        best: the row and column of each cell that is the best of those that it is compared with.
-    """
-
-    best: frozenset[tuple[int, int]] = frozenset()
-
-
-@dataclass(frozen=True)
 class Block:
     """What one study says of the losses on its dataset, with one model.
 
@@ -90,7 +79,7 @@ def split_sizes(summaries: Iterable[StudySummary]) -> Table:
     return Table(("dataset", *parts, *(_in_paper(part) for part in parts if paper)), tuple(rows.values()))
 
 
-def loss_scores(blocks: Sequence[Block], *, whole: bool = False, with_paper: bool = True) -> MarkedTable:
+def loss_scores(blocks: Sequence[Block], *, whole: bool = False, with_paper: bool = True) -> Table:
     """Tables 2 to 4 for one model: test scores in percent, a row a loss, the best of each dataset and column marked.
 
     With several complete seeds a score is their mean, ± the sample standard deviation. Rows whose macro F1 is the best
@@ -123,10 +112,10 @@ def loss_scores(blocks: Sequence[Block], *, whole: bool = False, with_paper: boo
         marked |= {row for row, column in marks if column == 1 + len(METRICS)}
     headings = [score_name(name) for name in METRICS]
     columns = ("dataset", "loss", *headings, *(_in_paper(name) for name in headings if paper))
-    return MarkedTable(columns, tuple(rows), text_columns=2, marked=frozenset(marked), best=frozenset(best))
+    return Table(columns, tuple(rows), text_columns=2, marked=frozenset(marked), best=frozenset(best))
 
 
-def class_scores(blocks: Sequence[Block]) -> MarkedTable:
+def class_scores(blocks: Sequence[Block]) -> Table:
     """Table 5 for one model: training images and test F1 in percent, a row a class, the best loss of each marked.
 
     Args:
@@ -158,7 +147,7 @@ def class_scores(blocks: Sequence[Block]) -> MarkedTable:
         *columns,
         *(_in_paper(names.LOSSES[loss]) for loss in paper_losses),
     )
-    return MarkedTable(headings, tuple(rows), text_columns=2, best=frozenset(best))
+    return Table(headings, tuple(rows), text_columns=2, best=frozenset(best))
 
 
 def factors(summaries: Iterable[StudySummary], *, with_paper: bool = True) -> Table:

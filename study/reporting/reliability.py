@@ -12,6 +12,8 @@ _LOOKS = (("before", "val", "circle", -0.004), ("after", "accent", "diamond-open
 def reliability_diagram(found: Calibration) -> Picture:
     """Accuracy over confidence with Wilson intervals, and below it the share of images by confidence.
 
+    Where validation has no best temperature, only the model as it was trained is shown.
+
     Args:
         found: a trial's calibration on test.
     """
@@ -24,7 +26,8 @@ def reliability_diagram(found: Calibration) -> Picture:
         name="calibrated",
         hoverinfo="skip",
     )
-    for which, color, symbol, shift in _LOOKS:
+    looks = _LOOKS if found.fitted else _LOOKS[:1]
+    for which, color, symbol, shift in looks:
         scores = found.before if which == "before" else found.after
         rows = [row for row in scores.bins if row.count]
         name = _name(found, which)
@@ -47,7 +50,7 @@ def reliability_diagram(found: Calibration) -> Picture:
             "%{customdata[2]:.0f} %<br>mean confidence %{customdata[3]:.2f} %<br>accuracy %{y:.2f} %<extra></extra>",
         )
     total = found.test_images
-    for which, color, _, _ in _LOOKS:
+    for which, color, _, _ in looks:
         scores = found.before if which == "before" else found.after
         filled = which == "before"
         name = _name(found, which)
@@ -89,7 +92,7 @@ def reliability_sentence(found: Calibration) -> str:
     )
     temperature, to = f"{found.temperature:.3g}", f" ({percent(after.ece)} % with it)"
     if not found.fitted:
-        return f"{text}. Validation has no best temperature, so nothing can be mended by one."
+        return f"{text}. Validation has no best temperature, so none is applied."
     if after.ece >= before.ece:
         return f"{text}. The temperature that fits validation best, {temperature}, does not lower it{to}."
     return f"{text}. The temperature that fits validation best, {temperature}, lowers it{to}."
@@ -102,5 +105,5 @@ def _name(found: Calibration, which: str) -> str:
 def _tendency(scores: CalibrationScores) -> str:
     gap = scores.confidence - scores.accuracy
     if abs(gap) < 0.01:
-        return "within one point of each other"
-    return "the model is too sure of itself" if gap > 0 else "the model is surer than it says"
+        return "within one percentage point of each other"
+    return "the model is too sure of itself" if gap > 0 else "the model is right more often than it says"

@@ -58,8 +58,9 @@ def score_interval(
     Each resample draws images within their class, once for all seeds, and seeds with replacement; the interval holds
     the middle 95 % of the means over all seeds on the drawn images plus the drawn seeds' mean deviation from the others
     on all images. Few values drawn with replacement spread too little, so that deviation is stretched by
-    sqrt(S / (S - 1)) and by t over normal quantile, after Hesterberg's expanded percentile interval (2015). `scipy.stats.bootstrap` draws along one axis, or samples independently; it can
-    neither share images between seeds nor keep to classes.
+    sqrt(S / (S - 1)) and by t over normal quantile, after Hesterberg's expanded percentile interval (2015).
+    `scipy.stats.bootstrap` draws along one axis, or samples independently; it can neither share images between seeds
+    nor keep to classes.
 
     Args:
         truth: true classes of the test images, shape `(N,)`, in `[0, classes)`.

@@ -42,6 +42,7 @@ class Table:
         text_columns: how many of the first columns are text; the rest line up as numbers.
         marked: rows that stand out, by index.
         wide_last: the last column is running text and may wrap.
+        best: the row and column of each cell that is the best of those that it is compared with.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +50,7 @@ class Table:
     text_columns: int = 1
     marked: frozenset[int] = frozenset()
     wide_last: bool = False
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
 def overview(summaries: Sequence[StudySummary]) -> Table:

@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from study.reporting.latex_letters import latex_letter
-from study.reporting.paper_tables import MarkedTable
 from study.reporting.tables import Table
 from study.reporting.text import without_credentials
 
@@ -33,7 +32,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
     not (Arabic, Chinese) stays as it is, and a comment on top names those characters and what they need.
 
     Args:
-        table: its text; the cells that a `MarkedTable` marks are bold.
+        table: its text; its best cells are bold.
         caption: plain text that stands above it.
         label: what `\ref` names; characters that a label cannot have become hyphens.
     """
@@ -60,7 +59,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """A table in GitHub's Markdown; the cells that a `MarkedTable` marks are bold.
+    """A table in GitHub's Markdown; its best cells are bold.
 
     Args:
         table: its text.
@@ -90,7 +89,7 @@ def csv_table(table: Table) -> str:
 
 
 def _marks(table: Table) -> list[list[bool]]:
-    best = table.best if isinstance(table, MarkedTable) else frozenset()
+    best = table.best
     return [[(row, column) in best for column in range(len(table.columns))] for row in range(len(table.rows))]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import event
+
 from storage.file_names import describe_file
 from storage.files_of_points import read_files
 
@@ -35,17 +37,17 @@ def test_files_of_other_studies_are_left_out(lab):
 
 
 def test_one_query_reads_them_all(lab):
-    from sqlalchemy import event
-
     study_id = lab.plant(3)
     for number in range(3):
         finish_with(lab, lab.claim(study_id), ("predictions.csv", f"file-{number}"))
     asked = []
-    engine = lab.database.engine
-    listener = lambda *arguments: asked.append(arguments[2])  # noqa: E731
-    event.listen(engine, "before_cursor_execute", listener)
+
+    def listen(*arguments):
+        asked.append(arguments[2])
+
+    event.listen(lab.database.engine, "before_cursor_execute", listen)
     try:
         assert len(read_files(lab.database, STUDY)) == 3
     finally:
-        event.remove(engine, "before_cursor_execute", listener)
+        event.remove(lab.database.engine, "before_cursor_execute", listen)
     assert len([statement for statement in asked if "lmf_points" in statement]) == 1

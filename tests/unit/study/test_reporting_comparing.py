@@ -194,8 +194,8 @@ def test_with_one_seed_and_no_predictions_nothing_is_tested():
     (one,) = found.comparisons
     assert (one.p, one.p_corrected, one.interval, one.verdict) == (None, None, None, UNKNOWN)
     assert one.sentence() == (
-        "LMF is ahead of CCE by 50.00 points of macro F1 on test. With one seed and no stored predictions nothing tells "
-        "whether that is chance, so neither is called better."
+        "LMF is ahead of CCE by 50.00 points of macro F1 on test. With one seed and no stored predictions, nothing "
+        "tells whether that is chance, so neither is called better."
     )
 
 

@@ -151,7 +151,9 @@ def test_shares_in_words(small, records):
         "In epoch 1 LDAM has 98.6 % of the gradient at the logits: LDAM decides and focal corrects."
     )
     summary, rows = opened(records, [point], [records.epoch(point, 1, halves=halves(1.0, 1.0, 0.1, 0.9))])
-    assert share_sentence(summary, share_rows(rows)).endswith("10.0 % of the gradient at the logits: focal decides and LDAM corrects.")
+    assert share_sentence(summary, share_rows(rows)).endswith(
+        "10.0 % of the gradient at the logits: focal decides and LDAM corrects."
+    )
 
 
 def test_sizes_in_words(small, records):

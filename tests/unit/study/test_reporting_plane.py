@@ -30,7 +30,7 @@ def many(records):
     """A search of 4,000 points, whose score falls with the distance of β/α from 1."""
     points = []
     for number in range(4000):
-        alpha, beta = 0.5 + 1.5 * (number * 0.618 % 1), 0.5 + 1.5 * (number * 0.414 % 1)
+        alpha, beta = 0.5 + 1.5 * (number * math.sqrt(5) % 1), 0.5 + 1.5 * (number * math.sqrt(2) % 1)
         points.append(records.point(alpha, beta, 0.8 - 0.1 * abs(math.log(beta / alpha)), 0.5, settings=()))
     return records.study(points)
 
@@ -60,11 +60,7 @@ def test_a_point_without_macro_f1_is_no_row_and_the_study_may_choose_by_another_
 def test_the_plane_has_each_point_at_its_factors_with_its_score(study):
     picture = plane(summarize(study))
     shown = [trace for trace in picture.figure.data if trace.marker.coloraxis]
-    found = {
-        (x, y): color
-        for trace in shown
-        for x, y, color in zip(trace.x, trace.y, trace.marker.color, strict=True)
-    }
+    found = {(x, y): color for trace in shown for x, y, color in zip(trace.x, trace.y, trace.marker.color, strict=True)}
     assert found == {(1.0, 0.5): 81.0, (0.8, 1.7): 80.8, (0.5, 0.5): 79.5, (1.0, 1.0): 70.0, (0.5, 1.0): 60.0}
     sizes = [size for trace in shown for size in trace.marker.size]
     assert (min(sizes), max(sizes)) == (7.0, 13.0)
@@ -77,7 +73,9 @@ def test_the_plane_has_each_point_at_its_factors_with_its_score(study):
 
 
 def test_settings_differ_in_shape_and_the_legend_tells_which(study):
-    legend = {name: trace["marker"]["symbol"] for name, trace in traces(plane(summarize(study))).items() if "marker" in trace}
+    legend = {
+        name: trace["marker"]["symbol"] for name, trace in traces(plane(summarize(study))).items() if "marker" in trace
+    }
     assert legend["joint (α = β)"] == "circle"
     assert legend["beta (α = 1)"] == "diamond"
     assert legend["alpha (β = 1)"] == "square"
@@ -114,8 +112,7 @@ def test_a_study_of_thousands_shows_every_nth_by_score_and_says_so(many):
 
 
 def test_the_chosen_point_stays_wherever_it_ranks(records):
-    points = [records.point(1.0, 0.5 + n / 100, 0.9 - n / 100, balanced=0) if False else
-              records.point(1.0, 0.5 + n / 100, records.scores(0.9 - n / 100, mcc=n / 100)) for n in range(10)]
+    points = [records.point(1.0, 0.5 + n / 100, records.scores(0.9 - n / 100, mcc=n / 100)) for n in range(10)]
     rows = pair_rows(summarize(records.study(points, spec={"recipe": {"select": "mcc"}})))
     assert rows[-1].chosen
     fifth = tuple(row for row in rows if row.beta == 0.54)

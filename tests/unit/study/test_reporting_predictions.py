@@ -77,9 +77,7 @@ def test_what_a_training_writes_can_be_read(tmp_path):
 
     generator = np.random.default_rng(1)
     names = ('with "quotes", comma', "line\nbreak", "<b>")
-    data = SimpleNamespace(
-        image_names=[f"{n},\n.png" for n in range(9)], labels=np.arange(9) % 3, class_names=names
-    )
+    data = SimpleNamespace(image_names=[f"{n},\n.png" for n in range(9)], labels=np.arange(9) % 3, class_names=names)
     splits = {"val": np.array([0, 4, 5]), "test": np.array([8, 2, 6, 1])}
     probabilities = {name: generator.dirichlet([0.2] * 3, len(rows)).astype("f4") for name, rows in splits.items()}
     path = tmp_path / FILE_NAME

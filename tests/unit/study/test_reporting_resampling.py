@@ -158,12 +158,12 @@ def test_the_difference_of_unequal_numbers_of_seeds(random, truth):
 
 
 def test_swapping_agrees_with_all_swaps():
-    """Ten images in which two seeds of each loss differ: all 1,024 swaps in a plain loop."""
-    truth = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])
-    first = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 0, 0, 1, 2], [0, 1, 2, 0, 1, 2, 0, 2, 2, 0, 1, 2]])
-    second = np.array([[1, 1, 0, 0, 2, 2, 1, 1, 2, 1, 1, 2], [0, 2, 0, 1, 1, 0, 1, 1, 2, 0, 1, 2]])
+    """Seven images in which two seeds of each loss differ: all 128 swaps in a plain loop."""
+    truth = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
+    first = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [0, 1, 0, 0, 1, 2, 2, 1, 2]])
+    second = np.array([[1, 1, 0, 0, 2, 2, 1, 1, 2], [0, 2, 0, 1, 1, 0, 1, 1, 2]])
     differs = np.flatnonzero((first != second).any(axis=0))
-    assert len(differs) == 10
+    assert len(differs) == 7
 
     def difference(one, other):
         return np.mean([f1_score(truth, row, average="macro", zero_division=0) for row in one]) - np.mean(
@@ -176,7 +176,7 @@ def test_swapping_agrees_with_all_swaps():
         chosen = differs[list(swapped)]
         one[:, chosen], other[:, chosen] = second[:, chosen], first[:, chosen]
         extreme += abs(difference(one, other)) >= observed - 1e-12
-    assert swap_test(truth, first, second, 3, permutations=20_000) == pytest.approx(extreme / 2**10, abs=0.01)
+    assert swap_test(truth, first, second, 3, permutations=20_000) == pytest.approx(extreme / 2**7, abs=0.01)
 
 
 def test_swapping_one_training_by_accuracy_is_mcnemars_exact_test():

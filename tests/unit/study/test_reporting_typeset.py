@@ -7,7 +7,6 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from study.reporting.paper_tables import MarkedTable
 from study.reporting.tables import Table
 from study.reporting.typeset import csv_table, latex_table, markdown_table
 
@@ -80,7 +79,7 @@ def test_what_pdflatex_cannot_write_is_named_on_top():
 
 
 def test_latex_as_it_is_to_be():
-    given = MarkedTable(
+    given = Table(
         ("data set", "α", "macro F1, %"),
         (("HAM_10K", "1.0", "84.61 ± 0.20"), ("Näv[us]", "–", "80.00")),
         text_columns=1,
@@ -143,7 +142,7 @@ def test_any_text_is_text_in_markdown(cell):
 
 
 def test_markdown_marks_the_best_and_lines_up_numbers():
-    given = MarkedTable(("a", "b"), (("x", "1.0"), ("y", "2.0")), best=frozenset({(1, 1)}))
+    given = Table(("a", "b"), (("x", "1.0"), ("y", "2.0")), best=frozenset({(1, 1)}))
     lines = markdown_table(given).splitlines()
     assert re.fullmatch(r"\|:-+\|-+:\|", lines[1])
     assert [cell.strip() for cell in lines[3].split("|")] == ["", "y", "**2.0**", ""]
