@@ -68,8 +68,18 @@ def choose_trials(record: StudyRecord) -> ChosenTrials:
     Raises:
         StudyError: the weights of no such trial are kept.
     """
-    losses = list(dict.fromkeys(record.spec.get("losses") or ()))
-    return _of_losses(record, losses) if losses else _of_factors(record)
+    points, remarks = _best_trials(record)
+    if not points:
+        raise StudyError(
+            f"{record.name}: {'; '.join(remarks)}; Grad-CAM needs the weights: train it with `--keep-weights 1` or "
+            "more, under another name (--study) where its points are complete"
+        )
+    return ChosenTrials(tuple(points), tuple(map(trial_name, points)), tuple(remarks))
+
+
+def chosen_trial_numbers(record: StudyRecord) -> list[int | None]:
+    """Numbers of the trials that `choose_trials` takes; empty where the weights of none are kept."""
+    return [point.trial_number for point in _best_trials(record)[0]]
 
 
 def kind_text(kind: str, reference: str, count: int) -> str:
@@ -172,18 +182,25 @@ def _kind(right: Sequence[bool]) -> str | None:
     return ONLY_FIRST_RIGHT if first else ONLY_FIRST_WRONG
 
 
-def _of_losses(record: StudyRecord, losses: Sequence[str]) -> ChosenTrials:
+def _best_trials(record: StudyRecord) -> tuple[list[PointRecord], list[str]]:
+    """The trials to explain, and what is to be said of them."""
+    losses = list(dict.fromkeys(record.spec.get("losses") or ()))
+    return _of_losses(record, losses) if losses else _of_factors(record)
+
+
+def _of_losses(record: StudyRecord, losses: Sequence[str]) -> tuple[list[PointRecord], list[str]]:
     order = [*(loss for loss in losses if loss == STUDIED_LOSS), *(loss for loss in losses if loss != STUDIED_LOSS)]
-    points, remarks = [], []
+    points: list[PointRecord] = []
+    remarks: list[str] = []
     for loss in order:
         ranked = _ranked(record, [point for point in record.points if point.loss == loss])
         point, remark = _best_kept(ranked, loss_name(loss))
         points += [] if point is None else [point]
         remarks += [] if remark is None else [remark]
-    return _chosen(record, points, remarks)
+    return points, remarks
 
 
-def _of_factors(record: StudyRecord) -> ChosenTrials:
+def _of_factors(record: StudyRecord) -> tuple[list[PointRecord], list[str]]:
     best = summarize(record, point_rows(record)).best_row
     ranked = _ranked(record, record.points)
     if best is not None:
@@ -194,7 +211,7 @@ def _of_factors(record: StudyRecord) -> ChosenTrials:
     points = [] if point is None else [point]
     if point is not None and plain and (point.alpha, point.beta) != PLAIN_FACTORS:
         points.append(plain[0])
-    return _chosen(record, points, [] if remark is None else [remark])
+    return points, [] if remark is None else [remark]
 
 
 def _ranked(record: StudyRecord, points: Sequence[PointRecord]) -> list[PointRecord]:
@@ -221,15 +238,6 @@ def _best_kept(ranked: Sequence[PointRecord], whose: str) -> tuple[PointRecord |
         f"the weights of the best trial of {whose} ({ranked[0].trial_number}) are not kept, so trial "
         f"{kept.trial_number} stands for it"
     )
-
-
-def _chosen(record: StudyRecord, points: Sequence[PointRecord], remarks: Sequence[str]) -> ChosenTrials:
-    if not points:
-        raise StudyError(
-            f"{record.name}: {'; '.join(remarks)}; Grad-CAM needs the weights: train it with `--keep-weights 1` or "
-            "more, under another name (--study) where its points are complete"
-        )
-    return ChosenTrials(tuple(points), tuple(map(trial_name, points)), tuple(remarks))
 
 
 def trial_name(point: PointRecord) -> str:

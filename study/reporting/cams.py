@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from study.explaining.choice import choose_trials, column_name, kind_text
+from study.explaining.choice import chosen_trial_numbers, column_name, kind_text
 from study.explaining.document import DOCUMENT_FILE, Box, ExplainedImage, PointDocument
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ def read_cams(
     kept = _fitting(rows, most_characters)
     first = documents[0]
     remarks = [remark for document in documents for remark in document.remarks]
-    current = [point.trial_number for point in choose_trials(read_study(database, study)).points]
-    if current != [document.trial for document in documents]:
+    current = chosen_trial_numbers(read_study(database, study))
+    if current and current != [document.trial for document in documents]:
         remarks.append("other trials are the best by now; `lmf gradcam` computes it anew")
     return CamSheet(
         study=study,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from study.paper.names import loss_name
 from study.reporting.confusion_scores import CONFUSION_SCORES, Labels
 from study.reporting.holm import LEVEL, holm
 from study.reporting.noise import CONFIDENCE, p_text, points_text
@@ -19,17 +20,6 @@ from study.reporting.text import counted, score_name
 if TYPE_CHECKING:
     from study.reporting.statistics import StudySummary
 
-LOSS_TITLES = {
-    "cce": "CCE",
-    "wcce": "WCCE",
-    "bwcce": "BWCCE",
-    "focal": "Focal",
-    "ldam": "LDAM",
-    "lmf": "LMF",
-    "cb_cce": "class-balanced CCE",
-    "balanced_softmax": "balanced softmax",
-    "logit_adjustment": "logit adjustment",
-}
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "cannot be told apart", "unknown"
 _EXACT = 50_000
 """So many ways to part the seeds of two losses are all looked at, up to nine seeds each; of more, so many at random."""
@@ -94,7 +84,7 @@ class LossComparison:
             level: what p must not exceed.
         """
         ahead, behind = (self.first, self.second) if self.difference >= 0 else (self.second, self.first)
-        better, other = (LOSS_TITLES.get(name, name) for name in (ahead, behind))
+        better, other = (loss_name(name) for name in (ahead, behind))
         size = f"{points_text(abs(self.difference), score)} of {score_name(score)} on test"
         facts = [self._interval_text(score)] if self.interval else []
         if self.p_corrected is not None:
@@ -105,10 +95,10 @@ class LossComparison:
         elif self.verdict == SAME:
             text = f"{better} and {other} cannot be told apart: {better} is ahead by {size}{known}."
         elif self.p_corrected is None:
-            text = (
-                f"{better} is ahead of {other} by {size}{known}. With one seed and no stored predictions nothing tells "
+            return (
+                f"{better} is ahead of {other} by {size}{known}. With one seed and no stored predictions, nothing "
+                "tells whether that is chance, so neither is called better."
             )
-            return f"{text}whether that is chance, so neither is called better."
         else:
             images = "can hardly" if self.p_corrected <= level else "may"
             return (

@@ -126,7 +126,8 @@ def confusion_sentence(class_names: Sequence[str], matrix: Sequence[Sequence[int
     if not found:
         return f"{text}; no class is taken for another."
     worst = found[0]
+    verb = "is" if worst.count == 1 else "are"
     return (
         f"{text}; the mistake by the largest share of a class: {worst.count} of {counted(worst.of, 'image')} of "
-        f"{worst.true} ({percent(worst.count / worst.of)} %) are taken for {worst.predicted}."
+        f"{worst.true} ({percent(worst.count / worst.of)} %) {verb} taken for {worst.predicted}."
     )

@@ -32,7 +32,8 @@ def plane(summary: StudySummary) -> Picture:
     """All points over α and β on logarithmic axes of the same scale, coloured by macro F1 on validation.
 
     A point is the mean over its seeds. Marks are larger and stronger in colour the better they are, and of another
-    shape for each setting; a ring is around the point that validation chooses, and the points on the line through it have its β/α.
+    shape for each setting; a ring is around the point that validation chooses, and the points on the line through it
+    have its β/α.
 
     Args:
         summary: a study's statistics.

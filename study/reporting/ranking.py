@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from study.reporting.comparing import LOSS_TITLES
+from study.paper.names import loss_name
 from study.reporting.holm import LEVEL, holm
 from study.reporting.noise import p_text
-from study.reporting.setting_comparison import friedman_blocks_needed, friedman_p
+from study.reporting.setting_comparison import friedman_blocks_needed, friedman_p, sign_flip_p
 from study.reporting.text import counted
 
-_EXACT_BLOCKS = 15
-_RANDOM_SEED = 20_240_304
+_DIGITS = 12
+"""Differences that agree so far are ties; beyond it they differ by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LossRanks:
         """What they say, in plain words."""
         if not self.blocks or len(self.ranks) < 2:
             return ("There is no dataset and model yet for which two losses are complete.",)
-        order = ", ".join(f"{_title(loss)} {rank:.2f}" for loss, rank in self.ranks)
+        order = ", ".join(f"{loss_name(loss)} {rank:.2f}" for loss, rank in self.ranks)
         said = [f"Average ranks over {counted(self.blocks, 'pair')} of dataset and model, 1 the best: {order}."]
         if self.left_out:
             said.append(f"{counted(self.left_out, 'pair')} that lack{'s' * (self.left_out == 1)} a loss left out.")
@@ -81,14 +81,14 @@ class LossRanks:
             return tuple(said)
         if not self.differences:
             said.append(
-                f"Comparing {_title(self.reference)} with each other loss by Wilcoxon's test takes at least "
+                f"Comparing {loss_name(self.reference)} with each other loss by Wilcoxon's test takes at least "
                 f"{self.wilcoxon_blocks} such pairs; there {'is' if self.blocks == 1 else 'are'} {self.blocks}."
             )
         said += [self._difference_text(one) for one in self.differences]
         return tuple(said)
 
     def _difference_text(self, one: RankDifference) -> str:
-        reference, other = _title(self.reference or ""), _title(one.loss)
+        reference, other = loss_name(self.reference or ""), loss_name(one.loss)
         counts = f"ahead in {one.wins}, behind in {one.losses}; {p_text(one.p_corrected)}"
         if one.p_corrected > self.level:
             return f"{reference} and {other} cannot be told apart over these pairs ({reference} {counts})."
@@ -98,7 +98,7 @@ class LossRanks:
 def rank_losses(scores: Mapping[str, Mapping[str, float]], reference: str = "lmf", level: float = LEVEL) -> LossRanks:
     """Rank losses within each block, the highest score first, ties averaged, and test the ranks.
 
-    Friedman's test is over all losses; Wilcoxon's signed-rank test, with all signs flipped, is between the reference
+    Friedman's test is over all losses; Wilcoxon's signed-rank test, by its exact distribution, is between the reference
     and each other loss, corrected by Holm. Neither is made where there are too few blocks to reach `level` at all.
 
     Args:
@@ -150,17 +150,14 @@ def _average_ranks(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _differences(table: NDArray[np.float64], losses: Sequence[str], reference: str) -> list[RankDifference]:
-    from scipy.stats import PermutationMethod, wilcoxon
-
     mine = table[:, losses.index(reference)]
     found = []
     for index, loss in enumerate(losses):
         if loss == reference:
             continue
-        rest = mine - table[:, index]
+        rest = np.round(mine - table[:, index], _DIGITS)
         rest = rest[rest != 0]
-        method = PermutationMethod(n_resamples=2**_EXACT_BLOCKS, rng=np.random.default_rng(_RANDOM_SEED))
-        p = float(wilcoxon(rest, method=method).pvalue) if len(rest) > 1 else 1.0
+        p = _signed_rank_p(rest) if len(rest) else 1.0
         found.append(RankDifference(loss, int((rest > 0).sum()), int((rest < 0).sum()), p, p))
     corrected = holm([one.p for one in found])
     return [
@@ -168,5 +165,11 @@ def _differences(table: NDArray[np.float64], losses: Sequence[str], reference: s
     ]
 
 
-def _title(loss: str) -> str:
-    return LOSS_TITLES.get(loss, loss)
+def _signed_rank_p(differences: NDArray[np.float64]) -> float:
+    """Wilcoxon's test by its exact distribution, which with ties is that of flipping the signs of the shared ranks."""
+    from scipy.stats import rankdata, wilcoxon
+
+    ranks = rankdata(np.abs(differences))
+    if len(set(ranks)) == len(ranks):
+        return float(wilcoxon(differences, method="exact").pvalue)
+    return sign_flip_p(np.sign(differences) * ranks)

@@ -131,8 +131,10 @@ class Winner:
         if not rivals:
             return ""
         same = [_pair_text(rival.factors) for rival in rivals if not rival.told]
+        if len(rivals) == 1:
+            return f"It {'cannot' if same else 'can'} be told from its only neighbour, {_pair_text(rivals[0].factors)}."
         if not same:
-            return f"It can be told from all {counted(len(rivals), 'neighbour')}."
+            return f"It can be told from all {len(rivals)} neighbours."
         if len(same) == len(rivals):
             return f"It cannot be told from any of its {counted(len(rivals), 'neighbour')}: {'; '.join(same)}."
         return f"Of its {counted(len(rivals), 'neighbour')} it cannot be told from {'; '.join(same)}."

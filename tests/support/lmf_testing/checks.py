@@ -37,7 +37,8 @@ def check_complete(database: Database, study: str, points: int, epochs: int, art
             assert point.scores is not None
             trial = by_number[point.trial_number]
             assert trial.user_attrs["lmf:point"] == point.key
-            assert trial.params == {"alpha": point.alpha, "beta": point.beta}
+            factors = {"alpha": point.alpha, "beta": point.beta}
+            assert trial.params == {name: value for name, value in factors.items() if value is not None}
             assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
             assert trial.user_attrs["val_macro_f1"] == point.scores["val"]["macro_f1"] == trial.value
             for meta in get_all_artifact_meta(trial, storage=mirror.storage):

@@ -78,7 +78,7 @@ def test_several_roots_are_searched_in_their_order(tmp_path: Path, monkeypatch: 
 
 def test_a_root_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LMF_DATA", raising=False)
-    with pytest.raises(StudyError, match=r"^--data: is missing; give the folder that holds the folders of the datasets"):
+    with pytest.raises(StudyError, match=r"^--data: is missing; give the folder that holds the folders"):
         data_roots(None)
     with pytest.raises(StudyError, match=f"^--data: {tmp_path / 'gone'} is no folder"):
         data_roots(str(tmp_path / "gone"))

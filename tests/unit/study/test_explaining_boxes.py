@@ -99,7 +99,9 @@ def test_pixels_beyond_the_image_are_named(table, planned):
 
 
 def test_a_missing_column_and_a_missing_file_are_named(table, tmp_path):
-    with pytest.raises(StudyError, match=r"^--boxes: .*has no height column; expected height, found image, x, y, width"):
+    with pytest.raises(
+        StudyError, match=r"^--boxes: .*has no height column; expected height, found image, x, y, width"
+    ):
         read_boxes(table("a,1,2,3", header="image,x,y,width"))
     with pytest.raises(StudyError, match=r"^--boxes: .*nowhere.csv: No such file"):
         read_boxes(tmp_path / "nowhere.csv")
@@ -109,7 +111,7 @@ def test_pixels_without_the_original_images_are_refused(table, planned):
     record, spec, home = planned
     boxes = read_boxes(table("mel/mel-0.png,1,2,3,4,"))
     (spec.data or next(home.root.parent.glob("skin"))).rename(home.root.parent / "moved")
-    with pytest.raises(StudyError, match="pixels need the original images of study skin-small .*give fractions"):
+    with pytest.raises(StudyError, match=r"pixels need the original images of study skin-small .*give fractions"):
         place_boxes(boxes, ["mel/mel-0.png"], record, spec, home)
 
 
@@ -125,5 +127,5 @@ def test_images_that_are_no_files_take_fractions_only(table, tmp_path, records):
     home = Home(tmp_path / "home", "sqlite:///none", str(tmp_path / "artifacts"))
     facts = load_images(spec, home)
     boxes = read_boxes(table("0/0000,1,2,3,4,"))
-    with pytest.raises(StudyError, match="the original of 0/0000 cannot be read: .*; give fractions"):
+    with pytest.raises(StudyError, match=r"the original of 0/0000 cannot be read: .*; give fractions"):
         place_boxes(boxes, ["0/0000"], records.study(fingerprint=facts.fingerprint), spec, home)

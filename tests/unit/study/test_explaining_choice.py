@@ -141,13 +141,15 @@ class TestTrials:
 
     def test_without_weights_the_way_out_is_told(self, records):
         study = records.study([records.point(0.8, 1.2, val=0.7, weights=None)])
-        with pytest.raises(StudyError, match="the weights of no trial of the study are kept; .*`--keep-weights 1`"):
+        with pytest.raises(StudyError, match=r"the weights of no trial of the study are kept; .*`--keep-weights 1`"):
             choose_trials(study)
         with pytest.raises(StudyError, match="no trial of the study is complete yet"):
             choose_trials(records.study([records.point()]))
 
     def test_of_a_comparison_the_best_kept_of_each_loss_lmf_first(self, records):
-        cce = [records.point(None, None, val=value, loss="cce", weights=kept) for value, kept in ((0.9, None), (0.5, "w"))]
+        cce = [
+            records.point(None, None, val=value, loss="cce", weights=kept) for value, kept in ((0.9, None), (0.5, "w"))
+        ]
         lmf = records.point(0.8, 1.2, val=0.4)
         focal = records.point(None, None, val=0.6, loss="focal", weights=None)
         study = records.study([*cce, focal, lmf])

@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lmf_testing.cli import VARIABLES, Lmf, environment
 from lmf_testing.exported import run_here
 from lmf_testing.real import STUDY, home_of, plan_real, short_spec
 
-from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.outcomes import Outcomes
-from storage.queries import PointRecord, read_study
+from storage.queries import PointRecord, read_parts, read_study
 from study import model_export
 from study.errors import StudyError
 from study.home import Home
@@ -158,21 +156,11 @@ def test_the_marks_know_the_images_and_their_parts(database: Database, home: Hom
     assert description.marks_sha256 is not None
     known = read_marks(folder / "image-marks.txt", description.marks_sha256)
     record = read_study(database, STUDY)
-    images = load_planned_images(record, "".join(_letters(home)), stored_spec(record.spec), home)
+    images = load_planned_images(record, read_parts(database, STUDY), stored_spec(record.spec), home)
     dataset = open_dataset("digits-lt", None)
     results = predict_images(open_model(folder, CPU), dataset, images.split.test.tolist())
     marks = [result.mark for result in results if isinstance(result, Predicted)]
     assert known.count(marks) == {"test": len(images.split.test)}
-
-
-def _letters(home: Home) -> str:
-    from storage.queries import read_parts
-
-    database = Database.open(home.storage_url, create=False)
-    try:
-        return read_parts(database, STUDY)
-    finally:
-        database.close()
 
 
 def test_what_is_missing_here_is_told(database: Database, home: Home, tmp_path: Path) -> None:
@@ -340,17 +328,10 @@ class TestChoice:
         for trial, said in (
             (None, "the weights of trial 0, the best on validation, were not kept; to have others, train"),
             (1, "--trial: trial 1 of study skin-small is waiting; expected a complete one"),
-            (7, "--trial: study skin-small has no trial 7; `lmf study show skin-small` lists them all"),
+            (7, "--trial: study skin-small has no trial 7; `lmf study show skin-small` lists all"),
         ):
             with pytest.raises(StudyError) as error:
                 choose_point(study, trial)
             assert said in str(error.value)
         with pytest.raises(StudyError, match="has no complete trial yet"):
             choose_point(records.study([records.point()]), None)
-
-
-def test_arrays_of_a_batch_are_not_shared(database: Database, home: Home, tmp_path: Path) -> None:
-    model = open_model(export_model(database, home, STUDY, tmp_path / "model").folder, CPU)
-    raw, calibrated = model.predict(np.zeros((2, 16, 16, 3), np.uint8))
-    assert calibrated is not None
-    assert not np.shares_memory(raw, calibrated)

@@ -25,7 +25,7 @@ def softmax(logits):
 
 
 def simulate(images=4000, classes=5, seed=7, temperature=1.0):
-    """Images whose classes are drawn from softmax(logits), and what a model says whose logits are `temperature` fold."""
+    """Classes drawn from softmax(logits), and what a model says whose logits are `temperature` times as large."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 2, (images, classes))
     truth = (softmax(logits).cumsum(axis=1) > generator.random((images, 1))).argmax(axis=1)

@@ -82,4 +82,7 @@ def test_the_worst_mistake_is_the_one_by_the_largest_share():
         "100 of 120 images lie on the diagonal, classified right; the mistake by the largest share of a class: 10 of "
         "20 images of MEL (50.00 %) are taken for NV."
     )
+    assert confusion_sentence(NAMES, ((3, 0, 0), (0, 2, 0), (0, 1, 0))).endswith(
+        "1 of 1 image of DF (100.00 %) is taken for MEL."
+    )
     assert confusion_sentence(NAMES, ((3, 0, 0), (0, 2, 0), (0, 0, 1))).endswith("no class is taken for another.")

@@ -67,7 +67,7 @@ def test_quantiles_are_over_the_points_of_an_epoch(records):
         records.epoch(point, 1, halves=halves(1.0, 1.0, share, 1 - share))
         for point, share in zip(points, (0.9, 0.1, 0.5, 0.3, 0.7), strict=True)
     ]
-    summary, rows = opened(records, points, epochs)
+    _, rows = opened(records, points, epochs)
     (row,) = share_quantiles(share_rows(rows))
     assert (row.epoch, row.points) == (1, 5)
     assert [row.low, row.lower, row.median, row.upper, row.high] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])

@@ -124,7 +124,7 @@ def test_ranks_of_the_papers_losses(paper):
 
     rows = rank_rows(paper)
     by_loss = {row.loss: row for row in rows}
-    assert [row.loss for row in rows][0] == "LMF"
+    assert rows[0].loss == "LMF"
     # BWCCE is first on ODIR-5K with EfficientNetV2 and DenseNet-121, as the paper says itself.
     assert (by_loss["LMF"].firsts, by_loss["BWCCE"].firsts) == (10, 2)
     assert by_loss["LMF"].mean == pytest.approx(14 / 12)

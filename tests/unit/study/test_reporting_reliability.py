@@ -51,8 +51,9 @@ def test_the_histogram_below_has_all_images(too_sure):
 
 def test_calibration_in_words(too_sure):
     assert reliability_sentence(too_sure) == (
-        "On test the mean confidence is 90.00 % and the accuracy 60.00 %: the model is too sure of itself; the expected "
-        "calibration error is 30.00 %. The temperature that fits validation best, 5.42, lowers it (0.00 % with it)."
+        "On test the mean confidence is 90.00 % and the accuracy 60.00 %: the model is too sure of itself; the "
+        "expected calibration error is 30.00 %. The temperature that fits validation best, 5.42, lowers it (0.00 % "
+        "with it)."
     )
     timid = calibrate(predictions("val", 0.6, 9, 1), predictions("test", 0.6, 9, 1))
     assert "accuracy 90.00 %: the model is right more often than it says" in reliability_sentence(timid)

@@ -113,5 +113,8 @@ def test_the_same_holds_for_studies_as_the_report_reads_them(effect, title, reco
         crowned += winner.crowned
         right += winner.crowned and winner.best == true
     count = right if effect else crowned
-    tell(f"{title}, from records to the report's sentence", f"{count} of {WHOLE_STUDIES} studies of 31 points and 5 seeds")
+    tell(
+        f"{title}, from records to the report's sentence",
+        f"{count} of {WHOLE_STUDIES} studies of 31 points and 5 seeds",
+    )
     assert count >= 0.8 * WHOLE_STUDIES if effect else count <= FALSE_WINNERS * WHOLE_STUDIES / STUDIES

@@ -195,6 +195,12 @@ def test_the_sentence_on_neighbours_for_all_none_and_unknown(records):
     assert winner_of(far).neighbours_sentence(find_neighbours(far)) == "It can be told from all 2 neighbours."
     near = summarize(study_of(records, {(1.0, 0.5): 0.9, (1.0, 0.7): 0.9, (1.0, 2.0): 0.4}))
     assert winner_of(near).neighbours_sentence(find_neighbours(near)).startswith("It cannot be told from")
+    for lead, can in ((0.5, "can"), (0.9, "cannot")):
+        pair = summarize(study_of(records, {(1.0, 0.5): lead, (1.0, 0.7): 0.9}))
+        other = "0.7" if pair.best.beta == 0.5 else "0.5"
+        assert winner_of(pair).neighbours_sentence(find_neighbours(pair)) == (
+            f"It {can} be told from its only neighbour, α = 1.0, β = {other}."
+        )
     single = summarize(study_of(records, {(1.0, 0.5): 0.5, (1.0, 0.7): 0.9}, seeds=1))
     assert winner_of(single).neighbours_sentence(find_neighbours(single)) == ""
     assert find_neighbours(summarize(records.study())) == ()

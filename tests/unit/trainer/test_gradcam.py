@@ -172,7 +172,7 @@ def test_a_layer_within_a_block_that_is_changed_in_place_is_read_before():
     ],
 )
 def test_a_layer_that_cannot_be_explained_is_refused(layer, reason):
-    with pytest.raises(ModelError, match="^--layer: ") as refused:
+    with pytest.raises(ModelError, match=r"^--layer: ") as refused:
         explain(model_of("test_resnet"), images_of(96, 1), [0], CPU, layer=layer)
     assert reason in str(refused.value)
 

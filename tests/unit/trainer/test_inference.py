@@ -137,7 +137,7 @@ class NoHalf(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         if torch.is_autocast_enabled("cpu"):
-            raise RuntimeError('"slow_conv2d_cpu" not implemented for \'Half\'')
+            raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
         return pixels.mean(dim=(2, 3))
 
 
