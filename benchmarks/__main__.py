@@ -6,8 +6,8 @@ import importlib
 import sys
 
 NAMES = ("help_time", "batches", "show", "prepare", "check", "claim", "loss", "checkpoint", "trial")
-BY_NAME_ONLY = ("search", "chaos", "many")
-"""Those that take longer than five minutes."""
+BY_NAME_ONLY = ("search", "chaos", "many", "report")
+"""Those that take longer than five minutes, or gigabytes of memory."""
 
 
 def main() -> int:

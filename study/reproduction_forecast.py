@@ -86,18 +86,20 @@ def forecast(experiments: Sequence[Experiment], options: RunOptions, home: Home)
         TrainerError: a model cannot be built, or the device has too little memory for it.
         StorageError: the database cannot be read.
     """
-    measured: dict[str, Measured] = {}
-    found = []
+    asked = []
     for experiment in experiments:
         plain = replace(experiment.losses, alpha=PLAIN_FACTORS[0], beta=PLAIN_FACTORS[1])
-        for spec in (experiment.study, ready_comparison(experiment, home) or plain):
-            data = experiment.data
-            merged, done = stored_progress(spec, home)
-            left = len(points(merged)) - done
-            if left and merged.model not in measured:
-                measured[merged.model] = measure_model(merged, options, data.classes, data.images)
-            costs = reckon(merged, options, data.counts, done, measured[merged.model]) if left else None
-            found.append(Forecast(merged, data, done, left, costs))
+        asked += [(experiment.data, spec) for spec in (experiment.study, ready_comparison(experiment, home) or plain)]
+    # Every study is looked up before the first model is measured, which takes a while.
+    stored = [(data, *stored_progress(spec, home)) for data, spec in asked]
+    measured: dict[str, Measured] = {}
+    found = []
+    for data, spec, done in stored:
+        left = len(points(spec)) - done
+        if left and spec.model not in measured:
+            measured[spec.model] = measure_model(spec, options, data.classes, data.images)
+        costs = reckon(spec, options, data.counts, done, measured[spec.model]) if left else None
+        found.append(Forecast(spec, data, done, left, costs))
     return tuple(found)
 
 

@@ -78,7 +78,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _known(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and type(value) is not bool and math.isfinite(value)
 
 
 def _figure(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.reporting.loss_figures import loss_name
-from study.reporting.marks import axis_name, beside, mark
+from study.reporting.marks import axis_name, beside, mark, name_angle
 from study.reporting.picture import Picture, empty_figure, in_percent, label
 from study.reporting.rows import ClassCount
 from study.reporting.statistics import LossSummary, Pair, StudySummary
@@ -144,6 +144,7 @@ def class_f1(counts: Sequence[ClassCount], contenders: Sequence[Contender], spli
     figure.update_xaxes(
         tickvals=list(range(len(order))),
         ticktext=ticks,
+        tickangle=name_angle([counts[index].name for index in order]),
         range=[-0.6, max(len(order), 1) - 0.4],
         showgrid=False,
     )

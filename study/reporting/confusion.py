@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.reporting.marks import axis_name
+from study.reporting.marks import axis_name, name_angle
 from study.reporting.picture import HEIGHT_PIXELS, Picture, empty_figure
 from study.reporting.text import counted, percent
 
@@ -88,7 +88,7 @@ def confusion_matrix(class_names: Sequence[str], matrix: Sequence[Sequence[int]]
         "tickfont": {"size": 12 if size <= 10 else 9},
     }
     figure.update_layout(
-        xaxis=axis,
+        xaxis={**axis, "tickangle": name_angle([class_names[place] for place in ticks])},
         yaxis={**axis, "range": [size - 0.5, -0.5]},
         height=max(HEIGHT_PIXELS, 150 + _ROW_PIXELS * min(size, MOST_CLASSES_WITH_NAMES)),
         showlegend=False,

@@ -66,6 +66,7 @@ def write_reports(
     """
     from study.reporting.page import make_report
     from study.reporting.reading import read_studies
+    from study.reporting.static_files import MissingBrowserError, write_figures
 
     studies = read_studies(database, names, artifacts)
     path = output or folder / f"{report_stem(names)}.html"
@@ -159,7 +160,7 @@ def write_figure(picture: Picture, path: Path) -> Path:
     else:
         known = ", ".join(f".{form}" for form in FORMS)
         raise StudyError(f"{path}: a figure's file ends in .html, {known}; not in {suffix or 'nothing'}")
-    _write(path, content, "name another file")
+    write_bytes(path, content, "name another file")
     return path
 
 
@@ -181,10 +182,20 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StudyError: the folder or the file cannot be written.
     """
-    _write(path, text.encode(errors="backslashreplace"), "--output names another file")
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def _write(path: Path, content: bytes, advice: str) -> None:
+def write_bytes(path: Path, content: bytes, advice: str = "--output names another file") -> None:
+    """Write a file whole or not at all; its folder is made if it is missing.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        advice: what to do where it cannot be written.
+
+    Raises:
+        StudyError: the folder or the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name[:60]}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

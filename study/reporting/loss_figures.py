@@ -99,6 +99,7 @@ def loss_scores(rows: Sequence[LossRow], split: str = "test") -> Picture:
             hoverinfo="text",
         )
     name_places(figure, [row.name for row in rows])
+    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32})
     return Picture(f"loss-scores-{split}", f"Losses compared by {SPLIT_NAMES[split]} macro F1", figure)
 
 

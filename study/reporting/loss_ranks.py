@@ -203,6 +203,7 @@ def loss_ranks(rows: Sequence[RankRow]) -> Picture:
         hoverinfo="text",
     )
     name_places(figure, [row.loss for row in rows])
+    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32})
     figure.update_xaxes(ticktext=[f"{axis_name(row.loss)}<br>{row.mean:.2f}" for row in rows])
     figure.update_yaxes(range=[max(len(rows), 1) + 0.6, 0.4], dtick=1)
     over = counted(len(rows[0].ranks), "comparison") if rows else "no comparison"

@@ -13,6 +13,8 @@ LONGEST_NAME = 18
 """Longer names lose their middle on axes; they are whole under the pointer."""
 
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "cross", "hexagon", "x", "pentagon")
+_FLAT_CHARACTERS = 36
+_SLANTED_NAMES = 12
 _COLORS = ("val", "accent", "joint", "beta", "alpha", "muted")
 
 
@@ -50,9 +52,23 @@ def name_places(figure: go.Figure, names: Sequence[str]) -> None:
     figure.update_xaxes(
         tickvals=list(range(len(names))),
         ticktext=[axis_name(name) for name in names],
+        tickangle=name_angle(names),
         range=[-0.6, max(len(names), 1) - 0.4],
         showgrid=False,
     )
+
+
+def name_angle(names: Sequence[str]) -> int:
+    """By how many degrees names on the horizontal axis are turned, so that none is dropped on a narrow screen.
+
+    Turned the other way, plotly hides those that leave the figure at its right.
+
+    Args:
+        names: the names as users gave them.
+    """
+    if sum(min(len(name), LONGEST_NAME) for name in names) <= _FLAT_CHARACTERS:
+        return 0
+    return -45 if len(names) <= _SLANTED_NAMES else -90
 
 
 def axis_name(name: str) -> str:

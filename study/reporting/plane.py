@@ -117,7 +117,8 @@ def plane(summary: StudySummary) -> Picture:
             },
         },
         height=440,
-        legend={"y": -0.2},
+        legend={"y": 1.02, "yanchor": "bottom"},
+        margin={"t": 32},
     )
     return Picture("plane", f"All points over α and β{shown_note(len(shown), len(rows))}", figure)
 

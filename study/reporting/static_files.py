@@ -44,12 +44,12 @@ def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
         MissingBrowserError: there is nothing to draw with.
         StudyError: a figure cannot be drawn, or a file cannot be written.
     """
-    from study.reporting import files
+    from study.reporting.files import write_bytes
 
     paths = []
     for name, content in draw_figures(pictures).items():
         paths.append(folder / name)
-        files._write(paths[-1], content, "--output names another file")
+        write_bytes(paths[-1], content)
     return paths
 
 

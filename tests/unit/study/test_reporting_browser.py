@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -101,12 +102,12 @@ def _settled(view, check, rounds=100):
 def test_on_paper_every_figure_and_table_is_there_in_light_colours(browser, report, tmp_path):
     with view_report(browser, report, scheme="dark") as view:
         view.wait_until_drawn()
-        titles = view.page.eval_on_selector_all("figcaption", TITLES)
+        titles = [" ".join(title.split()) for title in view.page.eval_on_selector_all("figcaption", TITLES)]
         view.page.pdf(path=tmp_path / "report.pdf", format="A4", margin=dict.fromkeys(("top", "left"), "15mm"))
         assert _settled(view, lambda: rgb(DARK["test"]) in view.page.content()), "drawn for the screen again"
         assert view.complaints == []
     pages = PdfReader(tmp_path / "report.pdf").pages
-    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    text = unicodedata.normalize("NFKC", " ".join(" ".join(page.extract_text() for page in pages).split()))
     for title in titles:
         assert title in text
     assert "All attempts" in text

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from storage.database import Database
 from study.cli.export import export_command
 from study.cli.report import report_command
 from study.errors import StudyError
+from study.reporting.static_files import MissingBrowserError
 
 
 def store(connection, data, number):
@@ -147,3 +149,44 @@ def test_export_gives_tables_too(home):
     path = home / "out" / "best.md"
     assert call(export_command, "skin-small", "--markdown", "--output", str(path)).stdout == ""
     assert "| dataset" in path.read_text(encoding="utf-8")
+
+
+def test_static_writes_each_figure_and_table_beside_the_report(home):
+    done = call(report_command, "skin-small", "--static")
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    assert paths[0] == home / "reports" / "skin-small.html"
+    beside = home / "reports" / "skin-small-files"
+    assert sorted(paths[1:]) == sorted(path for path in beside.rglob("*") if path.is_file())
+    figures = {path.name for path in paths if path.parent == beside / "figures"}
+    assert {
+        f"study-1-{name}.{form}" for name in ("settings", "plane", "classes") for form in ("png", "svg", "pdf")
+    } <= (figures)
+    tables = {path.name: path.read_text(encoding="utf-8") for path in paths if path.parent == beside / "tables"}
+    assert tables["study-1-settings.csv"].splitlines()[0].startswith("in the paper,setting,fixed,points,")
+    assert r"\toprule" in tables["study-1-settings.tex"]
+    assert r"\label{tab:study-1-settings}" in tables["study-1-settings.tex"]
+    assert {name.partition(".")[0] for name in tables} >= {"study-1-best", "study-1-points", "study-1-recipe"}
+
+
+def test_without_a_browser_the_rest_is_written_and_one_line_says_what_to_install(home, monkeypatch):
+    def refuse(pictures, folder):
+        raise MissingBrowserError("figures are drawn by a browser: install Chromium")
+
+    monkeypatch.setattr("study.reporting.static_files.write_figures", refuse)
+    done = call(report_command, "skin-small", "--static")
+    assert done.exit_code == 0
+    assert done.stderr == "lmf: figures are drawn by a browser: install Chromium\n"
+    assert (home / "reports" / "skin-small-files" / "tables" / "study-1-settings.csv").is_file()
+    assert not (home / "reports" / "skin-small-files" / "figures").exists()
+
+
+def test_no_patient_data_reaches_the_page_or_its_rows(home):
+    database = Database.open(f"sqlite:///{home / 'lmf.db'}")
+    with database.begin() as connection:
+        connection.execute(sa.update(schema.PointRow).values(message="ISIC_0024306.jpg is broken"))
+    database.close()
+    whole = call(report_command, "--csv")
+    assert any("ISIC_0024306" in Path(line).read_text(encoding="utf-8") for line in whole.stdout.splitlines())
+    private = call(report_command, "--csv", "--no-patient-data", "--output", str(home / "private.html"))
+    assert not any("ISIC_0024306" in Path(line).read_text(encoding="utf-8") for line in private.stdout.splitlines())
