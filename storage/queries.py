@@ -55,7 +55,7 @@ class PointRecord:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpochRecord:
     """One epoch of a point, counted from 1."""
 
@@ -277,15 +277,15 @@ def read_parts(database: Database, name: str) -> str:
 def read_epochs(database: Database, study: str) -> tuple[EpochRecord, ...]:
     """All epochs of a study, by point and epoch."""
     columns = [name for name in EpochRecord.__dataclass_fields__]
+    query = (
+        sa.select(*(EpochRow.__table__.c[name] for name in columns))
+        .join(PointRow, PointRow.id == EpochRow.point_id)
+        .join(StudyRow, StudyRow.id == PointRow.study_id)
+        .where(StudyRow.name == study)
+        .order_by(PointRow.position, EpochRow.epoch)
+    )
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(*(EpochRow.__table__.c[name] for name in columns))
-            .join(PointRow, PointRow.id == EpochRow.point_id)
-            .join(StudyRow, StudyRow.id == PointRow.study_id)
-            .where(StudyRow.name == study)
-            .order_by(PointRow.position, EpochRow.epoch)
-        ).all()
-    return tuple(EpochRecord(**row._asdict()) for row in rows)
+        return tuple(EpochRecord(*row) for row in connection.execute(query))
 
 
 def read_epoch_seconds(database: Database, study_id: int, latest: int = 50) -> float | None:

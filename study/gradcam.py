@@ -35,7 +35,9 @@ from study.explaining.choice import (
     rule_text,
 )
 from study.explaining.document import (
+    DEFAULT_IMAGES,
     DOCUMENT_FILE,
+    PREDICTED,
     PREFIX,
     SHEET_FILE,
     Box,
@@ -59,11 +61,6 @@ from trainer.inference import build_network
 from trainer.models import input_statistics
 from trainer.process import translated_failures
 from trainer.results import weights_digest
-
-DEFAULT_IMAGES, MOST_IMAGES = 6, 50
-PREDICTED, TRUE = "predicted", "true"
-EXPLAINED = (PREDICTED, TRUE)
-"""Which class a map may explain: the one that the model predicts, or the image's own."""
 
 _SHEET_BYTES = 400_000
 _LARGEST_DIFFERENCE = 0.05

@@ -9,6 +9,7 @@ import click
 
 from study.cli.common import choose_studies, open_existing, storage_option
 from study.errors import StudyError
+from study.explaining.document import DEFAULT_IMAGES, EXPLAINED, MOST_IMAGES, PREDICTED
 
 if TYPE_CHECKING:
     from study.gradcam import ExplainedStudy
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 @click.command("gradcam")
 @click.argument("studies", metavar="[STUDY]...", nargs=-1)
 @click.option(
-    "--images", type=click.IntRange(1, 50), default=6, show_default=True, help="How many test images to explain."
+    "--images",
+    type=click.IntRange(1, MOST_IMAGES),
+    default=DEFAULT_IMAGES,
+    show_default=True,
+    help="How many test images to explain.",
 )
 @click.option(
     "--boxes",
@@ -29,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--class",
     "explains",
-    type=click.Choice(("predicted", "true")),
-    default="predicted",
+    type=click.Choice(EXPLAINED),
+    default=PREDICTED,
     show_default=True,
     help="Which class is explained: the one that a model predicts, or the image's own.",
 )

@@ -18,6 +18,12 @@ DOCUMENT_FILE = f"{PREFIX}.json"
 SHEET_FILE = f"{PREFIX}-sheet.jpg"
 FORMAT = 1
 
+PREDICTED, TRUE = "predicted", "true"
+EXPLAINED = (PREDICTED, TRUE)
+"""Which class a map may explain: the one that the model predicts, or the image's own."""
+DEFAULT_IMAGES, MOST_IMAGES = 6, 50
+"""How many images are explained."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -81,7 +87,7 @@ class PointDocument:
         columns: how many there are.
         reference: what the first of them is called in a sentence.
         rule: how the images were chosen, in words.
-        explains: `predicted` or `true`: which class the maps explain.
+        explains: one of `EXPLAINED`.
         layer: name of the layer.
         places: height and width of the layer's map.
         model: the model.

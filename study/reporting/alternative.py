@@ -87,7 +87,7 @@ def _figure(value: Any) -> str:
 
 def _plain(text: str) -> str:
     """Text of plotly as it is read: its line breaks and tags are no part of it."""
-    return html.unescape(re.sub(r"<[^>]*>", " ", text)).strip()
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
 
 
 def _sentence(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from study.reporting.marks import LEGEND_BELOW
 from study.reporting.pair_rows import PairRow, chosen_row, pair_rows, point_text, shown_note, thinned
 from study.reporting.picture import Picture, empty_figure, in_percent
 from study.reporting.statistics import StudySummary
@@ -87,6 +88,7 @@ def choice(summary: StudySummary) -> Picture:
                 name=f"{name}: {point_text(row)}",
                 hoverinfo="name",
             )
+    figure.update_layout(legend=LEGEND_BELOW)
     return Picture("choice", f"Validation and test scores of all points{shown_note(len(shown), len(rows))}", figure)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.reporting.loss_figures import loss_name
-from study.reporting.marks import axis_name, beside, mark, name_angle
+from study.reporting.marks import LEGEND_BELOW, axis_name, beside, mark, name_angle
 from study.reporting.picture import Picture, empty_figure, in_percent, label
 from study.reporting.rows import ClassCount
 from study.reporting.statistics import LossSummary, Pair, StudySummary
@@ -148,7 +148,7 @@ def class_f1(counts: Sequence[ClassCount], contenders: Sequence[Contender], spli
         range=[-0.6, max(len(order), 1) - 0.4],
         showgrid=False,
     )
-    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32})
+    figure.update_layout(legend=LEGEND_BELOW)
     note = f", the {len(order)} rarest of {len(counts)} classes" if len(order) < len(counts) else ""
     return Picture("class-f1", f"{name.capitalize()} F1 of each class, the rarest first{note}", figure)
 

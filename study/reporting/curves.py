@@ -16,7 +16,7 @@ from study.reporting.text import factor, percent
 
 MOST_CURVES = 150
 """So many points' learning curves are drawn one by one; of more, a reader sees only how they are spread."""
-_BANDS = ((5, 95, 0.18, "9 of 10 other points"), (25, 75, 0.30, "half of the other points"))
+_BANDS = ((5, 95, 0.14, "9 of 10 other points"), (25, 75, 0.40, "half of the other points"))
 
 
 def score_curves(summary: StudySummary, epochs: Sequence[EpochRow]) -> Picture:

@@ -15,6 +15,7 @@ from itertools import groupby
 import numpy as np
 import plotly.graph_objects as go
 
+from study.reporting.marks import LEGEND_BELOW
 from study.reporting.picture import Picture, empty_figure, in_percent, short
 from study.reporting.rows import EpochRow, PointRow
 from study.reporting.statistics import StudySummary
@@ -146,6 +147,7 @@ def gradient_shares(summary: StudySummary, rows: Sequence[ShareRow]) -> Picture:
             name=f"best: {_point_text(best[0].point)}",
             hovertemplate="best<br>epoch %{x}: %{y:.2f} %<extra></extra>",
         )
+    figure.update_layout(legend=LEGEND_BELOW)
     return Picture("gradient-shares", "LDAM's share of the gradient by epoch", figure)
 
 
@@ -172,6 +174,7 @@ def half_ranges(epochs: Sequence[EpochRow]) -> Picture:
             hovertemplate=f"{_HALF_NAMES[half]}<br>epoch %{{x}}: median %{{y:.4g}}<extra></extra>",
         )
     figure.update_yaxes(type="log", dtick=1)
+    figure.update_layout(legend=LEGEND_BELOW)
     return Picture("half-ranges", "Both halves of the loss over all points", figure)
 
 

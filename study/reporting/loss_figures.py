@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from study.reporting.figures import SPLIT_NAMES
-from study.reporting.marks import name_places
+from study.reporting.marks import LEGEND_BELOW, name_places
 from study.reporting.picture import Picture, empty_figure, in_percent, label
 from study.reporting.statistics import LossSummary, Spread, StudySummary, spread_of
 from study.reporting.text import counted, factor, percent
@@ -99,7 +99,7 @@ def loss_scores(rows: Sequence[LossRow], split: str = "test") -> Picture:
             hoverinfo="text",
         )
     name_places(figure, [row.name for row in rows])
-    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32})
+    figure.update_layout(legend=LEGEND_BELOW)
     return Picture(f"loss-scores-{split}", f"Losses compared by {SPLIT_NAMES[split]} macro F1", figure)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from study.reporting.figures import SPLIT_NAMES
 from study.reporting.loss_figures import loss_rows
-from study.reporting.marks import axis_name, beside, mark, name_places
+from study.reporting.marks import LEGEND_BELOW, axis_name, beside, mark, name_places
 from study.reporting.picture import Picture, empty_figure, in_percent, label, short
 from study.reporting.statistics import Spread, StudySummary, spread_of
 from study.reporting.text import counted, percent, percent_spread
@@ -132,7 +132,7 @@ def dataset_losses(rows: Sequence[DatasetLossRow], split: str = "test") -> Pictu
             hoverinfo="text",
         )
     name_places(figure, datasets)
-    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32})
+    figure.update_layout(legend=LEGEND_BELOW)
     return Picture("loss-datasets", "Losses by dataset: mean and average deviation over the models", figure)
 
 
@@ -203,7 +203,7 @@ def loss_ranks(rows: Sequence[RankRow]) -> Picture:
         hoverinfo="text",
     )
     name_places(figure, [row.loss for row in rows])
-    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32})
+    figure.update_layout(legend=LEGEND_BELOW)
     figure.update_xaxes(ticktext=[f"{axis_name(row.loss)}<br>{row.mean:.2f}" for row in rows])
     figure.update_yaxes(range=[max(len(rows), 1) + 0.6, 0.4], dtick=1)
     over = counted(len(rows[0].ranks), "comparison") if rows else "no comparison"

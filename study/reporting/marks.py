@@ -12,6 +12,9 @@ from study.reporting.picture import label
 LONGEST_NAME = 18
 """Longer names lose their middle on axes; they are whole under the pointer."""
 
+LEGEND_BELOW = {"yref": "container", "y": 0, "yanchor": "bottom"}
+"""A legend at the lower edge, which leaves the axis its room however many lines a narrow screen makes of it."""
+
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "cross", "hexagon", "x", "pentagon")
 _FLAT_CHARACTERS = 36
 _SLANTED_NAMES = 12

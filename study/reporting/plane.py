@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from study.reporting.marks import LEGEND_BELOW
 from study.reporting.pair_rows import (
     KINDS,
     MANY,
@@ -117,8 +118,7 @@ def plane(summary: StudySummary) -> Picture:
             },
         },
         height=440,
-        legend={"y": 1.02, "yanchor": "bottom"},
-        margin={"t": 32},
+        legend=LEGEND_BELOW,
     )
     return Picture("plane", f"All points over α and β{shown_note(len(shown), len(rows))}", figure)
 

@@ -97,7 +97,7 @@ def are_told_apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
         return True
     if any(look(one) != look(other) for look in (_symbol, _dash, _pattern)):
         return True
-    brightness = [_brightness(_color(trace)) for trace in (one, other)]
+    brightness = [_brightness(_color(trace), trace.get("opacity", 1.0)) for trace in (one, other)]
     if None in brightness:
         return True
     light, dark = sorted((value for value in brightness if value is not None), reverse=True)
@@ -128,9 +128,11 @@ def _looks(trace: dict[str, Any]) -> list[tuple[tuple[str, ...], tuple[str, ...]
     """What may be changed of a trace, and to what."""
     if trace.get("type") == "bar":
         return [(("marker", "pattern", "shape"), _PATTERNS)]
+    if trace.get("fill"):
+        return [(("fillpattern", "shape"), _PATTERNS)]
     mode = trace.get("mode", "")
     found: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
-    if "lines" in mode and not trace.get("fill"):
+    if "lines" in mode:
         found.append((("line", "dash"), _DASHES))
     if "markers" in mode:
         found.append((("marker", "symbol"), _SYMBOLS))
@@ -195,24 +197,28 @@ def _dash(trace: dict[str, Any]) -> Any:
 
 
 def _pattern(trace: dict[str, Any]) -> Any:
-    return trace.get("marker", {}).get("pattern", {}).get("shape", "") if trace.get("type") == "bar" else None
+    pattern = trace.get("fillpattern") if trace.get("fill") else trace.get("marker", {}).get("pattern")
+    return (pattern or {}).get("shape", "")
 
 
 def _color(trace: dict[str, Any]) -> Any:
+    if trace.get("fill"):
+        return trace.get("fillcolor")
     return trace.get("marker", {}).get("color") or trace.get("line", {}).get("color")
 
 
-def _brightness(color: Any) -> float | None:
+def _brightness(color: Any, opacity: float) -> float | None:
     """How bright a colour is on white, from 0 to 1 (WCAG 2); None where it is none that can be read."""
     if not isinstance(color, str):
         return None
     if re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-        parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        shares = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     elif re.fullmatch(r"rgba?\([\d., ]+\)", color):
         red, green, blue, *rest = (float(part) for part in re.findall(r"[\d.]+", color))
-        opacity = rest[0] if rest else 1.0
-        parts = [opacity * part / 255 + 1 - opacity for part in (red, green, blue)]
+        shares = [part / 255 for part in (red, green, blue)]
+        opacity *= rest[0] if rest else 1.0
     else:
         return None
+    parts = [opacity * share + 1 - opacity for share in shares]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import median
 
 from study.reporting.figures import SPLIT_NAMES
+from study.reporting.marks import LEGEND_BELOW
 from study.reporting.pair_rows import (
     KINDS,
     MANY,
@@ -146,8 +147,7 @@ def ratio_spread(summary: StudySummary, split: str = "val") -> Picture:
             hoverinfo="skip",
         )
     figure.update_xaxes(type="log", tickvals=list(_TICKS), ticktext=[f"{tick:g}" for tick in _TICKS])
-    # Above, where a narrow screen's many lines of it do not meet the axis.
-    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin={"t": 32}, height=380)
+    figure.update_layout(legend=LEGEND_BELOW, height=400)
     note = shown_note(len(shown), len(rows))
     return Picture(f"ratio-spread-{split}", f"All points by β / α on {SPLIT_NAMES[split]}{note}", figure)
 

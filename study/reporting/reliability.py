@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from study.reporting.calibration import Calibration, CalibrationScores
+from study.reporting.marks import LEGEND_BELOW
 from study.reporting.picture import Picture, empty_figure, in_percent
 from study.reporting.text import percent
 
@@ -74,7 +75,7 @@ def reliability_diagram(found: Calibration) -> Picture:
         barmode="group",
         bargap=0.1,
         height=440,
-        legend={"y": -0.2},
+        legend=LEGEND_BELOW,
     )
     return Picture("reliability", "Calibration of the best trial on test", figure)
 

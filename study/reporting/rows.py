@@ -180,7 +180,7 @@ class PointRow:
         return self.val.specificity if self.val else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpochRow:
     """One epoch of one point.
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from study.reporting import evidence_tables, paper_tables, tables
 from study.reporting.calibration import Calibration, calibrate
-from study.reporting.cams_html import cams_html
+from study.reporting.cams_html import SENTENCE, TITLE, cams_html
 from study.reporting.class_figures import (
     class_f1_rows,
     class_f1_sentence,
@@ -85,12 +85,7 @@ def gradcam_section(data: StudyData, page: Composer) -> str:
     """Where the networks look (the paper's Fig 3); empty where no Grad-CAM was made, or none may be shown."""
     if data.cams is None or not page.shows_patient_data:
         return ""
-    return page.section(
-        "Where the networks look: Grad-CAM (Fig 3)",
-        "A map that lies on the finding speaks for a network, one that lies on hair, rulers or the border speaks "
-        "against it; a few images prove neither.",
-        cams_html(data.cams),
-    )
+    return page.section(TITLE, SENTENCE, cams_html(data.cams))
 
 
 def _diagram(found: Calibration, number: int, name: str, count: int) -> Picture:

@@ -38,6 +38,33 @@ def test_learning_curves_have_gaps_between_points_and_the_best_apart(records, st
     assert shown["best: α 1.0, β 0.5, seed 23, trial 2"]["x"] == [1, 2, None]
 
 
+def test_many_learning_curves_are_drawn_as_what_half_and_nine_tenths_of_them_lie_between(records, monkeypatch):
+    monkeypatch.setattr(curves, "MOST_CURVES", 99)
+    points = [records.point(1.0, 0.5 + number / 100, 0.5) for number in range(101)]
+    best = records.point(2.0, 1.0, 0.9)
+    study = records.study([*points, best])
+    # Scores from 0 to 100 % in the first epoch; in the second, which half the points do not reach, to 50 % only.
+    epochs = [records.epoch(point, 1, number / 100) for number, point in enumerate(points)]
+    epochs += [records.epoch(point, 2, number / 100) for number, point in enumerate(points[:51])]
+    epochs += [records.epoch(best, number, 0.9) for number in (1, 2)]
+    picture = curves.score_curves(summarize(study), epoch_rows(point_rows(study), epochs))
+    shown = traces(picture)
+    assert list(shown) == [
+        "9 of 10 other points",
+        "half of the other points",
+        "their median",
+        "best: α 2.0, β 1.0, seed 23, trial 101",
+    ]
+    assert shown["9 of 10 other points"]["x"] == [1, 2, 2, 1]
+    assert shown["9 of 10 other points"]["y"] == [5.0, 2.5, 47.5, 95.0]
+    assert shown["half of the other points"]["y"] == [25.0, 12.5, 37.5, 75.0]
+    assert shown["their median"]["y"] == [50.0, 25.0]
+    assert shown["their median"]["text"][1].startswith("epoch 2, 51 points<br>median 25.00 %<br>half: 12.50 to 37.50 %")
+
+    monkeypatch.setattr(curves, "MOST_CURVES", 101)
+    assert "other points" in traces(curves.score_curves(summarize(study), epoch_rows(point_rows(study), epochs)))
+
+
 def test_learning_curves_without_a_best_show_all_points(records):
     point = records.point(loss="<b>mine", alpha=None, beta=None, trial_number=None)
     study = records.study([point])

@@ -131,7 +131,8 @@ def test_of_compared_losses_all_predictions_are_read_up_to_a_limit(records, monk
 def test_reading_and_writing_a_report_loads_no_torch():
     code = (
         "import sys, study.reporting.reading, study.reporting.page, study.reporting.files, "
-        "study.reporting.static_files, study.reporting.cams_html, study.dashboard.figures, study.export; print('torch' in sys.modules)"
+        "study.reporting.static_files, study.reporting.cams_html, study.dashboard.figures, study.export; "
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

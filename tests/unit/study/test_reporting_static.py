@@ -85,6 +85,7 @@ def alike(kind, count, **of):
         ("scatter", {"mode": "lines", "line": {"color": "var(--test)"}}),
         ("scatter", {"mode": "markers", "marker": {"color": "var(--val)", "size": 8}}),
         ("bar", {"marker": {"color": "#777777"}}),
+        ("scatter", {"mode": "lines", "fill": "toself", "fillcolor": "var(--faint)"}),
     ],
 )
 def test_traces_that_look_alike_get_another_dash_symbol_or_pattern(kind, of):
@@ -103,6 +104,7 @@ def test_alike_is_alike_and_brightness_tells_apart():
     assert not are_told_apart(line("#b02a5b"), line("rgb(176, 42, 91)"))
     assert are_told_apart(line(PAPER["test"]), line(PAPER["val"]))
     assert are_told_apart(line("#1d5fa8"), line("#1d5fa8") | {"mode": "markers"})
+    assert are_told_apart(line("#1d5fa8"), line("#1d5fa8") | {"opacity": 0.4})
     assert are_told_apart(line(PAPER["joint"]), line(PAPER["alpha"]))
     assert are_told_apart(line(PAPER["alpha"]), line(PAPER["beta"]))
 
