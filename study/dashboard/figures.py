@@ -159,7 +159,13 @@ def _for_dashboard(picture: Picture, notes: Sequence[str]) -> go.Figure:
         font={"size": 13},
         hoverlabel={"font": {"color": _HOVER_TEXT}},
     )
+    has_cells = any(trace.type == "heatmap" for trace in figure.data)
     for trace in figure.data:
+        # The counts of a matrix are read on its cells, whatever the ground is.
+        if trace.type == "heatmap":
+            trace.opacity = 1
+        elif has_cells:
+            trace.textfont.color = _HOVER_TEXT
         # Paler than this, a mark can hardly be seen on the dark ground.
         if "marker" in trace and trace.marker.opacity is not None:
             trace.marker.opacity = _LEAST_OPACITY

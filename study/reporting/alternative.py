@@ -6,8 +6,9 @@ import html
 import math
 import re
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from study.reporting.picture import Picture
 
@@ -78,7 +79,8 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _known(value: Any) -> bool:
-    return isinstance(value, Real) and type(value) is not bool and math.isfinite(value)
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _figure(value: Any) -> str:

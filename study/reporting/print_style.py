@@ -158,14 +158,13 @@ def _strengthen(trace: dict[str, Any]) -> None:
 
 
 def _shrink_type(value: Any) -> None:
-    """Every font within is neither larger than the figure's nor smaller than the least."""
-    items = value.items() if isinstance(value, dict) else ()
-    for key, item in items:
-        if (
-            (key == "font" or key.endswith("font"))
-            and isinstance(item, dict)
-            and isinstance(item.get("size"), int | float)
-        ):
+    """Every font within is neither larger than the figure's nor smaller than the least; colour bars get small ones."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key == "colorbar" and isinstance(item, dict):
+            item["tickfont"] = {"size": SMALL_PIXELS}
+            if isinstance(item.get("title"), dict):
+                item["title"]["font"] = {"size": SMALL_PIXELS}
+        if key.endswith("font") and isinstance(item, dict) and isinstance(item.get("size"), int | float):
             item["size"] = min(FONT_PIXELS, max(SMALL_PIXELS, item["size"]))
         elif isinstance(item, dict):
             _shrink_type(item)

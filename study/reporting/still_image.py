@@ -9,6 +9,7 @@ from typing import Any
 from study.errors import StudyError
 from study.reporting.assets import LIGHT
 from study.reporting.picture import Picture, label
+from study.reporting.print_style import painted
 
 FORMS = ("png", "svg", "pdf")
 WIDTH_PIXELS = 900
@@ -45,19 +46,9 @@ def still_image(picture: Picture, form: str) -> bytes:
 
 def _on_paper(picture: Picture) -> dict[str, Any]:
     """The figure as plotly's JSON, with colours for the palette's names, a white ground and the title."""
-    figure: dict[str, Any] = _painted(json.loads(picture.figure.to_json()))
+    figure: dict[str, Any] = painted(json.loads(picture.figure.to_json()), LIGHT)
     layout = figure["layout"]
     layout |= {"paper_bgcolor": LIGHT["back"], "width": WIDTH_PIXELS, "height": HEIGHT_PIXELS}
     layout["title"] = {"text": label(picture.title), "x": 0.02, "xanchor": "left", "font": {"size": 15}}
     layout["margin"]["t"] += TITLE_PIXELS
     return figure
-
-
-def _painted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _painted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_painted(item) for item in value]
-    if isinstance(value, str) and value.startswith("var(--"):
-        return LIGHT.get(value[6:-1], value)
-    return value

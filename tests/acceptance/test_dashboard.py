@@ -36,7 +36,7 @@ from storage.queries import list_studies
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome on the PATH (Debian: chromium)")
 
 NAME, PASSWORD = "ada", "correct horse: ß"
-FIGURES = 8
+FIGURES = 13
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_fig_4_and_the_other_figures_are_drawn_inside(dashboard: Dashboard, brow
         assert fig_4.locator(".scatterlayer .point").count() == 2 * (1 + 3)
         assert fig_4.locator(".errorbar").count() == 2
         for place in drawn.all():
-            assert place.locator(".point path, path.point, path.js-line").count() > 0, place.get_attribute("id")
+            assert place.locator(".point path, path.point, path.js-line, .heatmaplayer image").count() > 0, place.get_attribute("id")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(18, 18, 18)") == (scheme == "dark")
         assert page.complaints == []

@@ -30,7 +30,10 @@ from study.dashboard.gateway import Gateway
 from study.dashboard.rounds import FigureRounds
 
 POINTS = 3
-FIGURES = ["settings", "points-test", "points-val", "ratio", "curves", "losses", "halves", "classes"]
+FIGURES = [
+    *("settings", "plane", "ratio-spread-val", "points-test", "points-val", "choice", "half-ranges", "halves"),
+    *("curves", "losses", "classes", "class-f1", "confusion-1"),
+]
 
 
 @dataclass(frozen=True)

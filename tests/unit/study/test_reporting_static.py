@@ -72,6 +72,16 @@ def test_traces_of_every_figure_are_told_apart_in_grey(pictures):
             assert are_told_apart(one, other), (name, one["name"], other["name"])
 
 
+def test_type_that_a_figure_sets_itself_is_as_small():
+    figure = empty_figure("x", "y")
+    bar = {"title": {"text": "F1", "font": {"size": 20}}}
+    figure.add_scatter(x=[1], y=[1], marker={"color": [1], "colorbar": bar}, textfont={"size": 30})
+    figure.add_annotation(text="here", font={"size": 4})
+    figure.update_layout(title={"text": "left out"})
+    sizes = sorted(fonts(printed(Picture("x", "x", figure))))
+    assert set(sizes) == {SMALL_PIXELS, FONT_PIXELS}
+
+
 def alike(kind, count, **of):
     figure = empty_figure("x", "y")
     for number in range(count):
