@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from storage.errors import StorageError
-from study.reporting.curves import best_epochs
+from study.reporting.curves import MOST_CURVES, best_epochs
 from study.reporting.gallery import NAMES, study_pictures
 from study.reporting.leakage import has_leaks, leakage_line
 from study.reporting.picture import Picture, label
@@ -133,7 +133,12 @@ def study_figures(study: StudyRecord, epochs: Sequence[EpochRecord]) -> dict[str
 
 
 def _thinned(summary: StudySummary, rows: Sequence[EpochRow]) -> list[EpochRow]:
-    """All epochs of the best point; of the others every n-th and each point's first and last, where there are many."""
+    """All epochs of the best point; of the others every n-th and each point's first and last, where there are many.
+
+    The figures of still more points are of all together, and are small as they are.
+    """
+    if len({row.point.point for row in rows}) > MOST_CURVES:
+        return list(rows)
     best = best_epochs(summary, rows)
     whole = {row.point.point for row in best}
     last = {row.point.point: row.epoch for row in rows}

@@ -52,6 +52,7 @@ class Composer:
         tables: the page's tables so far, by id.
         sections: ids and titles of this study's sections so far.
         shows_patient_data: whether images and file names may be shown.
+        level: of its sections' headings: 2 where the page has no study of its own heading, else 3.
     """
 
     prefix: str
@@ -59,10 +60,19 @@ class Composer:
     tables: dict[str, NamedTable] = field(default_factory=dict)
     sections: list[tuple[str, str]] = field(default_factory=list)
     shows_patient_data: bool = True
+    level: int = 2
 
-    def part(self, prefix: str) -> Composer:
-        """A composer of the same page for another study."""
-        return Composer(prefix, self.pictures, self.tables, [], self.shows_patient_data)
+    def part(self, prefix: str, level: int) -> Composer:
+        """A composer of the same page for a study."""
+        return Composer(prefix, self.pictures, self.tables, [], self.shows_patient_data, level)
+
+    def heading(self, text: str) -> str:
+        """A heading within a section."""
+        return f"<h{self.level + 1}>{safe(text)}</h{self.level + 1}>"
+
+    def fold(self, title: str, content: str) -> str:
+        """Content that is folded away on a screen, and shown on paper."""
+        return f"<details><summary>{safe(title)}</summary>\n{self.heading(title)}{content}</details>"
 
     def section(self, title: str, sentence: str, content: str, note: str = "") -> str:
         """One section: a heading, the sentence that says what to read from it, and its content.
@@ -76,7 +86,8 @@ class Composer:
         slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
         place = f"{self.prefix}-{slug}"
         self.sections.append((place, title))
-        return f'<section id="{place}"><h3>{safe(title)}</h3>\n<p>{safe(sentence)}</p>\n{note}{content}</section>'
+        head = f'<h{self.level} class="section">{safe(title)}</h{self.level}>'
+        return f'<section id="{place}">{head}\n<p>{safe(sentence)}</p>\n{note}{content}</section>'
 
     def figures(self, *pictures: Picture) -> str:
         """HTML of the places of some figures, side by side as far as the screen is wide; empty for none."""
@@ -94,4 +105,4 @@ class Composer:
         """
         place = f"{self.prefix}-{name}"
         self.tables[place] = NamedTable(place, caption, table)
-        return table_html(table, dense=dense)
+        return table_html(table, dense=dense, label=caption)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.reporting.picture import Picture, empty_figure, in_percent, label, short
+from study.reporting.picture import Picture, empty_figure, in_percent, label
 from study.reporting.rows import ClassCount
 from study.reporting.statistics import Pair, SettingSummary, StudySummary
 from study.reporting.text import SETTING_FORMS, factor, percent, percent_spread
@@ -94,29 +94,6 @@ def points_by_value(summary: StudySummary, split: str) -> Picture:
     return Picture(f"points-{split}", f"Single points on {name}", figure)
 
 
-def points_by_ratio(summary: StudySummary) -> Picture:
-    """Macro F1 of all points on one axis, the ratio of β to α."""
-    figure = empty_figure("β / α", "macro F1, %")
-    pairs = sorted((pair for pair in summary.pairs if pair.alpha > 0 and pair.beta > 0), key=_ratio)
-    for split, name in SPLIT_NAMES.items():
-        figure.add_scatter(
-            x=[short(_ratio(pair)) for pair in pairs],
-            y=[in_percent(pair.score(split, "macro_f1")) for pair in pairs],
-            mode="markers",
-            marker={
-                "color": f"var(--{split})",
-                "size": 8,
-                "symbol": "circle" if split == "test" else "circle-open",
-            },
-            name=name,
-            text=[_pair_hover(pair, split) for pair in pairs],
-            hoverinfo="text",
-        )
-    ticks = [0.25, 0.5, 0.75, 1, 1.5, 2, 4]
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
-    return Picture("ratio", "All points by β / α", figure)
-
-
 def class_distribution(title: str, rows: Sequence[ClassCount]) -> Picture:
     """The paper's Fig 2: images per class, a bar a class in class order, stacked by part of the split.
 
@@ -196,7 +173,3 @@ def _setting_hover(setting: SettingSummary, split: str) -> str:
     spread = setting.spread(split)
     mean = percent_spread(spread.mean, spread.average_deviation)
     return f"{setting_title(setting)}<br>{SPLIT_NAMES[split]} {mean} %<br>{spread.count} of {setting.planned} points"
-
-
-def _ratio(pair: Pair) -> float:
-    return pair.beta / pair.alpha

@@ -40,9 +40,7 @@ def table_html(table: Table, *, dense: bool = False, label: str = "") -> str:
     )
     body = "\n".join(
         ('<tr class="marked">' if number in table.marked else "<tr>")
-        + "".join(
-            _cell(index, classes[index], cell, (number, index) in table.best) for index, cell in enumerate(row)
-        )
+        + "".join(_cell(index, classes[index], cell, (number, index) in table.best) for index, cell in enumerate(row))
         + "</tr>"
         for number, row in enumerate(table.rows)
     )

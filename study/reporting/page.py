@@ -48,7 +48,7 @@ def make_report(studies: Sequence[StudyData], *, now: float | None = None, patie
         if len(studies) > 1:
             first = ' class="first"' if number == 1 else ""
             parts.append(f'<h2 id="{place}"{first}>{safe(data.study.name)}</h2>')
-        part = page.part(place)
+        part = page.part(place, level=3 if len(studies) > 1 else 2)
         parts += _study_sections(data, summary, part)
         contents += [(place, data.study.name)] if len(studies) > 1 else part.sections
     html = page_html(f"lmf report: {names}", "\n".join(filter(None, parts)), page.pictures, contents=contents)

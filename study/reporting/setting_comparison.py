@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from study.reporting.statistics import SettingSummary, StudySummary
 
 _EXACT_VALUES = 16
+_RANDOM_FLIPS = 9_999
 _RANDOM_SEED = 20_240_303
 _TIE = 1e-12
 
@@ -166,7 +167,8 @@ def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
         (values,),
         mean,
         permutation_type="samples",
-        n_resamples=2**_EXACT_VALUES,
+        n_resamples=2**_EXACT_VALUES if len(values) <= _EXACT_VALUES else _RANDOM_FLIPS,
+        batch=1024,
         vectorized=True,
         rng=np.random.default_rng(_RANDOM_SEED),
     )
@@ -175,7 +177,7 @@ def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
 
 def least_sign_flip_p(blocks: int) -> float:
     """The least p that `sign_flip_p` can give for so many blocks."""
-    return min(1.0, 2.0 ** (1 - min(blocks, _EXACT_VALUES)))
+    return min(1.0, 2.0 ** (1 - blocks)) if blocks <= _EXACT_VALUES else 2 / (_RANDOM_FLIPS + 1)
 
 
 def friedman_p(scores: Sequence[Sequence[float]], level: float = LEVEL) -> float | None:

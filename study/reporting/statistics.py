@@ -165,7 +165,8 @@ class StudySummary:
         rows: all points, by trial number.
         pairs: each (α, β) with at least one complete seed.
         settings: the settings that the study has, in the paper's order.
-        best: the pair that validation chooses, None before there is one.
+        best: the pair that validation chooses, None before there is one, and in a comparison of losses, which is given
+            its pair.
         losses: what a comparison of losses compares, in the order of its description; empty for a study of α and β.
     """
 
@@ -272,7 +273,9 @@ def summarize(study: StudyRecord, rows: Sequence[PointRow] | None = None) -> Stu
         for name, number in SETTING_NUMBERS.items()
         if any(name in pair.settings for pair in planned)
     )
-    return StudySummary(study, select, rows, pairs, settings, _best(pairs, select), _losses(study, rows))
+    losses = _losses(study, rows)
+    best = None if losses else _best(pairs, select)
+    return StudySummary(study, select, rows, pairs, settings, best, losses)
 
 
 def select_score(study: StudyRecord) -> str:

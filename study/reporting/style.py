@@ -62,7 +62,8 @@ th button::after { content: "\\A0\\2195"; content: "\\A0\\2195" / ""; font-weigh
 [aria-sort] button { color: var(--accent); }
 details { margin: 0.5rem 0 1rem; }
 summary { cursor: pointer; color: var(--accent); }
-details h4 { display: none; }
+h2.section { font-size: 1.2rem; margin: 1.75rem 0 0.25rem; padding-top: 0; border-top: none; }
+details > h3, details > h4 { display: none; }
 @media screen and (max-width: 40rem) {
   body { padding: 0.75rem 0.9rem 2rem; }
   .scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; background: var(--back); }
@@ -72,7 +73,8 @@ details h4 { display: none; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2 { break-before: page; border-top: none; padding-top: 0; margin-top: 0; }
-  h2.first { break-before: auto; }
+  h2.first, h2.section { break-before: auto; }
+  h2.section { margin-top: 1.5rem; break-after: avoid; }
   h3, h4, figcaption, section > p { break-after: avoid; }
   figure, tr, .answer div { break-inside: avoid; }
   thead { display: table-header-group; }
@@ -88,6 +90,6 @@ details h4 { display: none; }
   th button { all: unset; }
   th button::after { content: none !important; }
   summary, nav, .skip { display: none; }
-  details h4 { display: block; }
+  details > h3, details > h4 { display: block; }
 }
 """

@@ -12,7 +12,7 @@ from study.reporting.leakage import leakage_sentence
 from study.reporting.noise import seed_groups, variance_share
 from study.reporting.resampling import ScoreInterval, score_interval
 from study.reporting.rows import PointRow, StudyData
-from study.reporting.sections.base import heading, leakage_note, paragraph
+from study.reporting.sections.base import leakage_note, paragraph
 from study.reporting.statistics import StudySummary
 from study.reporting.text import (
     counted,
@@ -55,7 +55,7 @@ def answer_section(data: StudyData, summary: StudySummary, page: Composer) -> st
         sentence,
         _boxes(data, summary, winner)
         + page.table("best", "Scores of the best α and β", tables.best_scores(summary), dense=True)
-        + heading("How sure this is")
+        + page.heading("How sure this is")
         + _how_sure(summary, winner)
         + _rivals(summary, winner, page)
         + ("" if winner.rivals else paragraph(_runner_up(summary, select), "quiet"))

@@ -28,16 +28,6 @@ def short_note(summary: StudySummary) -> str:
     return leakage_note(summary.study.leakage, leakage_line(summary.study.leakage))
 
 
-def heading(text: str) -> str:
-    """A heading within a section."""
-    return f"<h4>{safe(text)}</h4>"
-
-
-def fold(title: str, content: str) -> str:
-    """Content that is folded away on a screen, and shown on paper."""
-    return f"<details><summary>{safe(title)}</summary>\n<h4>{safe(title)}</h4>{content}</details>"
-
-
 def bullets(texts: Iterable[str]) -> str:
     """A list of plain texts; empty for none."""
     items = "".join(f"<li>{safe(text)}</li>" for text in texts)

@@ -24,7 +24,7 @@ from study.reporting.gallery import (
 from study.reporting.picture import Picture
 from study.reporting.reliability import reliability_diagram, reliability_sentence
 from study.reporting.rows import StudyData, class_counts
-from study.reporting.sections.base import fold, heading, paragraph, short_note
+from study.reporting.sections.base import paragraph, short_note
 from study.reporting.statistics import StudySummary
 
 
@@ -44,7 +44,7 @@ def classes_section(summary: StudySummary, page: Composer) -> str:
     if summary.losses:
         for blocks in paper_tables.blocks_by_model([summary]).values():
             caption = "Test F1 of each class, in percent (Table 5)"
-            content += heading(caption)
+            content += page.heading(caption)
             content += page.table("classes-by-loss", caption, paper_tables.class_scores(blocks), dense=True)
     else:
         content += page.table("classes", "What became of each class", table, dense=True)
@@ -100,5 +100,5 @@ def _matrices(summary: StudySummary, page: Composer) -> str:
         if row.test:
             title = f"Confusion matrix of {name} on test"
             table = tables.confusion(names, row.test.confusion)
-            content += fold(f"{title}, as a table", page.table(f"confusion-{number}", title, table))
+            content += page.fold(f"{title}, as a table", page.table(f"confusion-{number}", title, table))
     return content

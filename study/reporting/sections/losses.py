@@ -11,7 +11,7 @@ from study.reporting.leakage import leakage_sentence
 from study.reporting.loss_figures import loss_name, loss_rows, loss_sentence
 from study.reporting.rows import StudyData
 from study.reporting.sections.answer import test_interval
-from study.reporting.sections.base import bullets, heading, leakage_note, paragraph
+from study.reporting.sections.base import bullets, leakage_note, paragraph
 from study.reporting.statistics import StudySummary
 from study.reporting.text import counted
 
@@ -30,7 +30,7 @@ def losses_section(data: StudyData, summary: StudySummary, page: Composer) -> st
         caption = f"Test scores of the losses with {model}, in percent"
         content += page.table("losses", caption, paper_tables.loss_scores(blocks, whole=True))
     comparisons = _compare(data, summary)
-    content += heading("What can be told apart") + bullets(_told(comparisons))
+    content += page.heading("What can be told apart") + bullets(_told(comparisons))
     if comparisons.comparisons:
         content += page.table(
             "comparisons", "The losses against each other on test", evidence_tables.comparisons(comparisons)

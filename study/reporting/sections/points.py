@@ -10,7 +10,7 @@ from study.reporting.gallery import plane_pictures, point_pictures, setting_pict
 from study.reporting.pair_rows import pair_rows
 from study.reporting.plane import plane_sentence
 from study.reporting.ratio import ratio_sentence
-from study.reporting.sections.base import bullets, fold, paragraph, short_note
+from study.reporting.sections.base import bullets, paragraph, short_note
 from study.reporting.setting_comparison import compare_settings
 from study.reporting.statistics import StudySummary
 
@@ -28,7 +28,7 @@ def settings_section(summary: StudySummary, page: Composer) -> str:
     content = page.figures(*pictures)
     content += page.table("settings", "The settings compared", tables.settings(summary))
     content += paragraph(compare_settings(summary).sentence())
-    content += _beside_the_paper(summary)
+    content += _beside_the_paper(summary, page)
     return page.section(
         "Fig 4: the settings compared",
         "A setting is better the higher its mean lies, and steadier the shorter its bar (the average deviation) is; "
@@ -38,7 +38,7 @@ def settings_section(summary: StudySummary, page: Composer) -> str:
     )
 
 
-def _beside_the_paper(summary: StudySummary) -> str:
+def _beside_the_paper(summary: StudySummary, page: Composer) -> str:
     """What the paper reads from its Fig 4, and whether these settings say the same."""
     said = [f"{fact.text} ({fact.place})" for fact in SETTINGS_FACTS]
     whole = len(summary.settings) > 1 and all(len(one.pairs) == one.planned for one in summary.settings)
@@ -50,7 +50,7 @@ def _beside_the_paper(summary: StudySummary) -> str:
         said += [fact.text for fact in agreement]
         if not is_figure_4(summary.study.dataset, summary.study.model):
             said.append("The paper's figure is of HAM-10K with EfficientNetV2, so another dataset or model may differ.")
-    return fold("The paper's reading beside this one", bullets(said))
+    return page.fold("The paper's reading beside this one", bullets(said))
 
 
 def plane_section(summary: StudySummary, page: Composer) -> str:

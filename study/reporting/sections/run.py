@@ -9,7 +9,7 @@ from study.reporting import tables
 from study.reporting.composing import Composer
 from study.reporting.methods import PAPER_BIBTEX, PAPER_CITATION, methods_paragraph
 from study.reporting.rows import StudyData
-from study.reporting.sections.base import fold, heading, paragraph, short_note
+from study.reporting.sections.base import paragraph, short_note
 from study.reporting.statistics import StudySummary
 from study.reporting.text import counted, safe
 
@@ -23,11 +23,12 @@ def table_section(summary: StudySummary, page: Composer) -> str:
     content = ""
     warnings = tables.warnings(summary)
     if warnings:
-        content += heading("What trainings warned of") + page.table("warnings", "What trainings warned of", warnings)
+        content += page.heading("What trainings warned of")
+        content += page.table("warnings", "What trainings warned of", warnings)
     messages = tables.messages(summary)
     if messages and page.shows_patient_data:
         shown, note = _shortened(messages, "message")
-        content += heading("What went wrong") + page.table("messages", "What went wrong", shown) + note
+        content += page.heading("What went wrong") + page.table("messages", "What went wrong", shown) + note
     elif messages:
         content += paragraph(
             f"{counted(len(messages.rows), 'point')} left a message; messages may name images and are left out.",
@@ -35,7 +36,7 @@ def table_section(summary: StudySummary, page: Composer) -> str:
         )
     shown, note = _shortened(table, "training", table.marked)
     if content:
-        content += heading("All points")
+        content += page.heading("All points")
     content += page.table("points", "All points", shown, dense=True) + note
     return page.section(
         "The table of points",
@@ -49,16 +50,20 @@ def table_section(summary: StudySummary, page: Composer) -> str:
 def how_section(data: StudyData, summary: StudySummary, page: Composer) -> str:
     """All that another group needs to repeat the study, a methods paragraph, and what to cite."""
     recipe = tables.recipe(data, page.shows_patient_data)
-    content = fold("All figures of the study and its recipe", page.table("recipe", "The study's description", recipe))
+    content = page.fold(
+        "All figures of the study and its recipe", page.table("recipe", "The study's description", recipe)
+    )
     if data.attempts:
         content += paragraph(tables.attempts_sentence(data))
         attempts = tables.attempts(data)
         if not page.shows_patient_data:
             attempts = replace(attempts, columns=attempts.columns[:-1], rows=tuple(row[:-1] for row in attempts.rows))
         shown, note = _shortened(attempts, "attempt")
-        content += fold("All attempts", page.table("attempts", "All attempts", shown, dense=True) + note)
-    content += heading("Methods, ready to paste") + f'<p class="paste">{safe(methods_paragraph(data, summary))}</p>'
-    content += heading("Citation") + paragraph(PAPER_CITATION)
+        content += page.fold("All attempts", page.table("attempts", "All attempts", shown, dense=True) + note)
+    content += (
+        page.heading("Methods, ready to paste") + f'<p class="paste">{safe(methods_paragraph(data, summary))}</p>'
+    )
+    content += page.heading("Citation") + paragraph(PAPER_CITATION)
     content += f"<pre>{safe(PAPER_BIBTEX)}</pre>"
     return page.section(
         "How it was run",

@@ -17,7 +17,7 @@ from study.reporting.loss_ranks import (
     rank_rows,
 )
 from study.reporting.ranking import rank_losses
-from study.reporting.sections.base import bullets, fold, heading
+from study.reporting.sections.base import bullets
 from study.reporting.statistics import StudySummary
 
 
@@ -43,10 +43,10 @@ def _best_section(summaries: Sequence[StudySummary], page: Composer) -> str:
     tuned = [summary for summary in summaries if not summary.losses]
     if tuned:
         caption = "Best α and β by dataset and model, as in the paper's Table 6"
-        content += heading("By dataset and model (Table 6)")
+        content += page.heading("By dataset and model (Table 6)")
         content += page.table("table-6", caption, paper_tables.factors(tuned))
     if any(_is_of_the_paper(summary) for summary in tuned):
-        content += _facts(FACTORS_FACTS)
+        content += _facts(FACTORS_FACTS, page)
     return page.section(
         "Best α and β of each study",
         "One row a study, as in the paper's Table 6; test scores of two rows compare only where dataset and split "
@@ -62,15 +62,15 @@ def _losses_section(compared: Sequence[StudySummary], page: Composer) -> str:
     content = page.figures(dataset_losses(rows), *([loss_ranks(ranks)] if ranks else []))
     blocks = paper_tables.blocks_by_model(compared)
     for number, (model, members) in enumerate(blocks.items(), start=1):
-        content += heading(f"Test scores with {model} (Tables 2 to 4)")
+        content += page.heading(f"Test scores with {model} (Tables 2 to 4)")
         caption = f"Test scores of the losses with {model}, in percent"
         content += page.table(f"scores-{number}", caption, paper_tables.loss_scores(members, whole=True), dense=True)
         caption = f"Test F1 of each class with {model}, in percent"
-        content += heading(f"F1 of each class with {model} (Table 5)")
+        content += page.heading(f"F1 of each class with {model} (Table 5)")
         content += page.table(f"classes-{number}", caption, paper_tables.class_scores(members), dense=True)
     average = paper_tables.average_ranks([block for members in blocks.values() for block in members])
     if average:
-        content += heading("Average ranks") + page.table("ranks", "Average ranks of the losses", average)
+        content += page.heading("Average ranks") + page.table("ranks", "Average ranks of the losses", average)
     by_block = {
         f"{summary.study.dataset}, {summary.study.model}": {
             one.loss: score for one in summary.losses if (score := one.score("test", "macro_f1")) is not None
@@ -79,7 +79,7 @@ def _losses_section(compared: Sequence[StudySummary], page: Composer) -> str:
     }
     content += bullets(rank_losses(by_block).sentences())
     if any(_is_of_the_paper(summary) for summary in compared):
-        content += _facts(LOSS_FACTS)
+        content += _facts(LOSS_FACTS, page)
     return page.section("Losses over datasets and models (Fig 1, Tables 2 to 5)", dataset_sentence(rows), content)
 
 
@@ -100,8 +100,8 @@ def _inconsistencies_section(page: Composer) -> str:
     )
 
 
-def _facts(facts: Sequence[Fact]) -> str:
-    return fold("What the paper says of it", bullets(f"{fact.text} ({fact.place})" for fact in facts))
+def _facts(facts: Sequence[Fact], page: Composer) -> str:
+    return page.fold("What the paper says of it", bullets(f"{fact.text} ({fact.place})" for fact in facts))
 
 
 def _is_of_the_paper(summary: StudySummary) -> bool:

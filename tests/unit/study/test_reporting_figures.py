@@ -72,13 +72,6 @@ def test_several_seeds_show_as_bars(records):
     assert trace["error_y"]["visible"]
 
 
-def test_all_points_lie_on_one_axis_of_ratios(study):
-    shown = traces(figures.points_by_ratio(summarize(study)))
-    assert shown["validation"]["x"] == [0.5, 1.0, 1.0, 2.0]
-    assert shown["validation"]["y"][0] == 80.0
-    assert shown["test"]["y"][3] == 60.0
-
-
 def test_classes_are_bars_in_class_order_stacked_by_part(records):
     study = records.study(counts={"train": (70, 7), "val": (15, 1), "test": (15, 2)})
     picture = figures.class_distribution("skin", class_counts(study))
@@ -124,7 +117,6 @@ def test_every_colour_is_in_both_palettes(study):
     pictures = [
         figures.setting_means(summary),
         figures.points_by_value(summary, "test"),
-        figures.points_by_ratio(summary),
         figures.class_distribution("skin", class_counts(study)),
         figures.class_distribution("skin", [ClassCount("a", None, None, None, 3)]),
     ]
