@@ -168,7 +168,8 @@ def test_fig_4_and_the_other_figures_are_drawn_inside(dashboard: Dashboard, brow
         assert fig_4.locator(".scatterlayer .point").count() == 2 * (1 + 3)
         assert fig_4.locator(".errorbar").count() == 2
         for place in drawn.all():
-            assert place.locator(".point path, path.point, path.js-line, .heatmaplayer image").count() > 0, place.get_attribute("id")
+            marks = place.locator(".point path, path.point, path.js-line, .heatmaplayer image")
+            assert marks.count() > 0, place.get_attribute("id")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(18, 18, 18)") == (scheme == "dark")
         assert page.complaints == []
