@@ -9,6 +9,8 @@ from itertools import groupby
 import numpy as np
 import plotly.graph_objects as go
 
+from study.reporting.loss_figures import loss_name
+from study.reporting.marks import mark
 from study.reporting.picture import Picture, empty_figure, in_percent, label, short
 from study.reporting.rows import EpochRow, PointRow
 from study.reporting.statistics import StudySummary
@@ -16,6 +18,7 @@ from study.reporting.text import factor, percent
 
 MOST_CURVES = 150
 """So many points' learning curves are drawn one by one; of more, a reader sees only how they are spread."""
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _BANDS = ((5, 95, 0.14, "9 of 10 other points"), (25, 75, 0.40, "half of the other points"))
 
 
@@ -54,6 +57,37 @@ def score_curves(summary: StudySummary, epochs: Sequence[EpochRow]) -> Picture:
             hoverinfo="text",
         )
     return Picture("curves", "Validation macro F1 by epoch", figure)
+
+
+def curves_by_loss(summary: StudySummary, epochs: Sequence[EpochRow]) -> Picture:
+    """Validation macro F1 by epoch of each compared loss: the mean over the seeds that came so far.
+
+    Args:
+        summary: the statistics of a comparison of losses.
+        epochs: the epochs of its points.
+    """
+    figure = empty_figure("epoch", "validation macro F1, %")
+    for number, one in enumerate(summary.losses):
+        by_epoch: dict[int, list[float]] = defaultdict(list)
+        for row in epochs:
+            score = row.val["macro_f1"]
+            same = (row.point.loss, row.point.alpha, row.point.beta) == (one.loss, one.alpha, one.beta)
+            if same and score is not None:
+                by_epoch[row.epoch].append(score)
+        numbers = sorted(by_epoch)
+        if not numbers:
+            continue
+        figure.add_scatter(
+            x=numbers,
+            y=[in_percent(sum(by_epoch[epoch]) / len(by_epoch[epoch])) for epoch in numbers],
+            mode="lines+markers",
+            line={"color": mark(number)["color"], "width": 2, "dash": _DASHES[number % len(_DASHES)]},
+            marker=mark(number, 6),
+            name=label(loss_name(one, summary.losses)),
+            customdata=[len(by_epoch[epoch]) for epoch in numbers],
+            hovertemplate="epoch %{x}: %{y:.2f} %, seeds: %{customdata}",
+        )
+    return Picture("curves", "Validation macro F1 by epoch, mean over seeds", figure)
 
 
 def loss_curves(best: Sequence[EpochRow]) -> Picture:

@@ -109,6 +109,8 @@ def curve_pictures(summary: StudySummary, epochs: Sequence[EpochRow]) -> list[Pi
     """Learning curves; none before an epoch has ended."""
     if not epochs:
         return []
+    if summary.losses:
+        return [curves.curves_by_loss(summary, epochs)]
     best = curves.best_epochs(summary, epochs)
     return [curves.score_curves(summary, epochs), *([curves.loss_curves(best)] if best else [])]
 

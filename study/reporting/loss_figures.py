@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from study.paper import names
 from study.reporting.figures import SPLIT_NAMES
 from study.reporting.marks import LEGEND_BELOW, name_places
 from study.reporting.picture import Picture, empty_figure, in_percent, label
@@ -32,15 +33,15 @@ class LossRow:
 
 
 def loss_name(loss: LossSummary, among: Sequence[LossSummary]) -> str:
-    """A loss by its name, with α and β where several of that name are compared.
+    """A loss as a reader knows it, with α and β where several of that name are compared.
 
     Args:
         loss: the loss.
         among: all that are compared.
     """
     if loss.alpha is None or sum(other.loss == loss.loss for other in among) == 1:
-        return loss.loss
-    return f"{loss.loss} α {factor(loss.alpha)}, β {factor(loss.beta)}"
+        return names.loss_name(loss.loss)
+    return f"{names.loss_name(loss.loss)} α {factor(loss.alpha)}, β {factor(loss.beta)}"
 
 
 def loss_rows(

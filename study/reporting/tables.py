@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from study.paper.names import loss_name
 from study.reporting.cautions import cautions
 from study.reporting.leakage import leakage_short
 from study.reporting.rows import CLASS_SCORES, PointRow, StudyData, class_rows
@@ -197,7 +198,7 @@ def points(summary: StudySummary) -> Table:
     columns = (
         "trial",
         "state",
-        "setting",
+        "loss" if summary.losses else "setting",
         "α",
         "β",
         "seed",
@@ -214,7 +215,7 @@ def points(summary: StudySummary) -> Table:
     )
     return Table(
         columns,
-        tuple(_point_cells(row) for row in summary.rows),
+        tuple(_point_cells(row, bool(summary.losses)) for row in summary.rows),
         text_columns=3,
         marked=frozenset(index for index, row in enumerate(summary.rows) if row.point in best),
     )
@@ -325,11 +326,12 @@ def cost_sentence(cost: StudyCost | None, lost_attempts: int) -> str:
     return f" Time of {'; '.join(parts)}." if parts else ""
 
 
-def _point_cells(row: PointRow) -> tuple[str, ...]:
+def _point_cells(row: PointRow, by_loss: bool) -> tuple[str, ...]:
+    what = " ".join(row.settings) or (NONE if row.alpha is not None else loss_name(row.loss))
     return (
         whole(row.trial),
         row.state,
-        " ".join(row.settings) or (NONE if row.alpha is not None else row.loss),
+        loss_name(row.loss) if by_loss else what,
         factor(row.alpha),
         factor(row.beta),
         str(row.seed),

@@ -21,6 +21,7 @@ from study.reporting.gallery import (
     confusion_pictures,
     numbered,
 )
+from study.reporting.loss_figures import loss_name
 from study.reporting.picture import Picture
 from study.reporting.reliability import reliability_diagram, reliability_sentence
 from study.reporting.rows import StudyData, class_counts
@@ -40,7 +41,7 @@ def classes_section(summary: StudySummary, page: Composer) -> str:
         sentence += f" Never predicted on test by the best trial: {', '.join(never)}."
     content = page.figures(*class_pictures(summary))
     if rows:
-        content += paragraph(class_f1_sentence(rows))
+        content += paragraph(class_f1_sentence(rows, *_spoken_of(summary)))
     if summary.losses:
         for blocks in paper_tables.blocks_by_model([summary]).values():
             caption = "Test F1 of each class, in percent (Table 5)"
@@ -86,6 +87,14 @@ def gradcam_section(data: StudyData, page: Composer) -> str:
     if data.cams is None or not page.shows_patient_data:
         return ""
     return page.section(TITLE, SENTENCE, cams_html(data.cams))
+
+
+def _spoken_of(summary: StudySummary) -> tuple[str | None, str | None]:
+    """Of which contender gains and losses are told: of LMF beside CCE, where losses are compared and these are there."""
+    named = {one.loss: loss_name(one, summary.losses) for one in summary.losses if one.rows}
+    if "lmf" not in named:
+        return None, None
+    return named["lmf"], named.get("cce")
 
 
 def _diagram(found: Calibration, number: int, name: str, count: int) -> Picture:

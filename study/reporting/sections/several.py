@@ -39,13 +39,15 @@ def several_sections(summaries: Sequence[StudySummary], page: Composer) -> list[
 
 
 def _best_section(summaries: Sequence[StudySummary], page: Composer) -> str:
-    content = page.table("overview", "Best α and β of each study", tables.overview(summaries))
     tuned = [summary for summary in summaries if not summary.losses]
-    if tuned:
+    if not tuned:
+        return ""
+    content = page.table("overview", "Best α and β of each study", tables.overview(tuned))
+    if len(tuned) > 1:
         caption = "Best α and β by dataset and model, as in the paper's Table 6"
         content += page.heading("By dataset and model (Table 6)")
         content += page.table("table-6", caption, paper_tables.factors(tuned))
-    if any(_is_of_the_paper(summary) for summary in tuned):
+    if any(map(_is_of_the_paper, tuned)):
         content += _facts(FACTORS_FACTS, page)
     return page.section(
         "Best α and β of each study",

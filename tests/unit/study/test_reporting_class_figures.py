@@ -78,7 +78,7 @@ def test_losses_are_compared_in_the_order_of_the_description(records):
     ]
     summary = summarize(records.study(points, spec={"losses": ["cce", "focal", "lmf"]}))
     found = loss_contenders(summary)
-    assert [one.name for one in found] == ["cce", "lmf α 1.0, β 0.5", "lmf α 1.0, β 1.0"]
+    assert [one.name for one in found] == ["CCE", "LMF α 1.0, β 0.5", "LMF α 1.0, β 1.0"]
     assert found[0].f1 == (0.2, 0.1)
 
 

@@ -92,3 +92,25 @@ def test_every_colour_is_in_both_palettes(records, study):
     named = set(re.findall(r"var\(--(\w+)\)", "".join(picture.figure.to_json() for picture in pictures)))
     assert {"accent", "val", "beta", "faint"} <= named
     assert named <= set(LIGHT) & set(DARK)
+
+
+def test_compared_losses_have_a_curve_each_of_their_mean_over_seeds(records):
+    points = [
+        records.point(*((1.0, 0.5) if loss == "lmf" else (None, None)), 0.5, loss=loss, seed=seed, settings=())
+        for seed in (1, 2)
+        for loss in ("cce", "lmf")
+    ]
+    study = records.study(points, spec={"losses": ["cce", "lmf"]})
+    epochs = [
+        records.epoch(point, number, score)
+        for point, score in zip(points, (0.2, 0.5, 0.4, 0.7), strict=True)
+        for number in (1, 2)
+    ]
+    summary = summarize(study)
+    shown = traces(curves.curves_by_loss(summary, epoch_rows(summary.rows, epochs[:-1])))
+    assert list(shown) == ["CCE", "LMF"]
+    assert shown["CCE"]["y"] == [30.0, 30.0]
+    # The second seed of LMF has one epoch so far.
+    assert shown["LMF"]["y"] == [60.0, 50.0]
+    assert shown["LMF"]["customdata"] == [2, 1]
+    assert shown["CCE"]["line"]["dash"] != shown["LMF"]["line"]["dash"]

@@ -49,7 +49,7 @@ def test_losses_come_in_the_order_of_the_description_with_their_seeds(study):
     rows = loss_rows(summarize(study), "test", {"lmf": (0.81, 0.89)})
     assert [(row.name, row.seeds, row.interval) for row in rows] == [
         ("lmf", (0.8, 0.9), (0.81, 0.89)),
-        ("cce", (0.6, 0.7), None),
+        ("CCE", (0.6, 0.7), None),
     ]
     assert rows[0].spread.mean == pytest.approx(0.85)
     assert [row.seeds for row in loss_rows(summarize(study), "val")] == [(0.6, 0.8), (0.5, 0.5)]
@@ -65,7 +65,7 @@ def test_means_have_their_intervals_and_single_seeds_beside_them(study):
     seeds = shown["single seeds"]
     assert seeds["y"] == [80.0, 90.0, 60.0, 70.0]
     assert [round(x) for x in seeds["x"]] == [0, 0, 1, 1]
-    assert layout(picture)["xaxis"]["ticktext"] == ["lmf", "cce"]
+    assert layout(picture)["xaxis"]["ticktext"] == ["LMF", "CCE"]
     check_colours(picture)
 
 

@@ -83,7 +83,10 @@ def test_tables_of_compared_losses_hold_their_scores(compared):
     assert row[-1] == "better"
     # All ways to part ten seeds into five and five: two of 252 are as extreme.
     assert row[4] == f"{2 / 252:.4f}"
-    assert {"cce", "lmf"} == {row[0] for row in tables["calibration"].rows}
+    assert {"CCE", "LMF"} == {row[0] for row in tables["calibration"].rows}
+    points = tables["points"]
+    assert points.columns[2] == "loss"
+    assert {row[2] for row in points.rows} == {"CCE", "LMF"}
 
 
 def test_one_seed_crowns_no_loss(compared):
