@@ -32,13 +32,11 @@ class StudyCost:
     cpu: DeviceTime = DeviceTime()
 
 
-def read_costs(database: Database) -> dict[int, StudyCost]:
-    """What each study cost so far, by its id; a study without attempts is not in it.
+def used_seconds() -> sa.ColumnElement[float]:
+    """For how long an attempt has held its device, in seconds; less than 0 only where a clock was put back.
 
-    Raises:
-        StorageError: the database refuses.
+    It is a column for queries that join attempts with their points and workers.
     """
-    held = sa.and_(PointRow.lease_token == AttemptRow.token, PointRow.lease_expires > now_seconds())
     # A worker that went on elsewhere has been seen since its lease ran out; a lease that was ended at once says 0.
     ran_out = sa.and_(
         PointRow.lease_token == AttemptRow.token,
@@ -47,8 +45,21 @@ def read_costs(database: Database) -> dict[int, StudyCost]:
     )
     last = sa.case((ran_out, PointRow.lease_expires), else_=WorkerRow.last_seen)
     seen = sa.case((last > AttemptRow.started_at, last), else_=AttemptRow.started_at)
-    ended = sa.func.coalesce(AttemptRow.ended_at, sa.case((held, now_seconds()), else_=seen))
-    is_lost = sa.or_(AttemptRow.end == "lost", sa.and_(AttemptRow.ended_at.is_(None), sa.not_(held)))
+    ended = sa.func.coalesce(AttemptRow.ended_at, sa.case((_is_held(), now_seconds()), else_=seen))
+    return ended - AttemptRow.started_at
+
+
+def _is_held() -> sa.ColumnElement[bool]:
+    return sa.and_(PointRow.lease_token == AttemptRow.token, PointRow.lease_expires > now_seconds())
+
+
+def read_costs(database: Database) -> dict[int, StudyCost]:
+    """What each study cost so far, by its id; a study without attempts is not in it.
+
+    Raises:
+        StorageError: the database refuses.
+    """
+    is_lost = sa.or_(AttemptRow.end == "lost", sa.and_(AttemptRow.ended_at.is_(None), sa.not_(_is_held())))
     # An epoch that is trained again keeps the row of the first go, so each attempt's own are reckoned by their number.
     epoch_seconds = (
         sa.select(PointRow.study_id, sa.func.avg(EpochRow.seconds).label("seconds"))
@@ -57,7 +68,7 @@ def read_costs(database: Database) -> dict[int, StudyCost]:
         .subquery()
     )
     is_gpu = AttemptRow.device.like("cuda%")
-    used = ended - AttemptRow.started_at
+    used = used_seconds()
     wasted = used - AttemptRow.epochs * sa.func.coalesce(epoch_seconds.c.seconds, 0.0)
     attempts = (
         sa.select(

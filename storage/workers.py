@@ -61,6 +61,11 @@ class Workers:
     def register(self, identity: ProcessIdentity, device: str, versions: Mapping[str, str]) -> int:
         """Add this worker; a process that works again, on another study, keeps its row.
 
+        Args:
+            identity: the process.
+            device: where it trains.
+            versions: of what it works with, and what its device is; `storage.hardware` reads it.
+
         Returns:
             Its id.
         """

@@ -24,6 +24,7 @@ from storage.ledger import Ledger
 from storage.search import Search
 from storage.workers import IDLE, STOPPED, TRAINING, ProcessIdentity, Workers
 from study.attempt import AttemptEnd, Bench, Objective, work_on
+from study.devices import describe_device
 from study.errors import StudyError
 from study.lease_keeper import PATIENCE_SECONDS, supervisor_is_gone
 from study.logs import log_context
@@ -116,7 +117,8 @@ class Worker:
         self._poll_seconds = POLL_SECONDS[0]
         identity = ProcessIdentity.of()
         self.name = identity.name
-        self._id = self.patiently(lambda: self._workers.register(identity, options.device, library_versions()))
+        facts = {**library_versions(), **describe_device(options.device)}
+        self._id = self.patiently(lambda: self._workers.register(identity, options.device, facts))
 
     def patiently(self, action: Callable[[], Result]) -> Result:
         """Do something, again and again while the database is away, as long as the patience lasts."""

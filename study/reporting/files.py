@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from study.reporting.picture import Picture
 
 _LONGEST_STEM = 100
+_PART_FILE = re.compile(r"(report|study-\d+)-.+")
+"""How files of single figures and tables are called."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def write_reports(
         csv: also write `REPORT-settings.csv`, `-points.csv`, `-epochs.csv` and `-classes.csv` beside it.
         static: also write every figure as PNG, SVG and PDF, and every table as CSV and LaTeX, into the folder
             `REPORT-files` beside it.
-        patient_data: show images and file names, and messages, which may hold some.
+        patient_data: show images and file names, and messages, which may hold some; without them, rows and tables that
+            an earlier report left beside this one are written anew, too.
 
     Raises:
         StudyError: a file cannot be written.
@@ -66,21 +69,25 @@ def write_reports(
     """
     from study.reporting.page import make_report
     from study.reporting.reading import read_studies
-    from study.reporting.static_files import MissingBrowserError, write_figures
+    from study.reporting.static_files import FORMS, MissingBrowserError, write_figures
 
     studies = read_studies(database, names, artifacts)
     path = output or folder / f"{report_stem(names)}.html"
     report = make_report(studies, patient_data=patient_data)
     write_text(path, report.html)
     written = [path]
-    if csv:
+    beside = path.with_name(f"{path.stem}-files")
+    # What an earlier report left beside this one may hold what must not be shown any more.
+    if csv or (not patient_data and any(file.exists() for file in _sheet_paths(path))):
         written += write_sheets(studies, path, patient_data=patient_data)
     problem = None
-    if static:
-        beside = path.with_name(f"{path.stem}-files")
+    if static or (not patient_data and (beside / "tables").is_dir()):
         written += write_tables(report.tables, beside / "tables")
+        _remove_others(beside / "tables", written, (".csv", ".tex"))
+    if static:
         try:
             written += write_figures(report.pictures, beside / "figures")
+            _remove_others(beside / "figures", written, tuple(f".{form}" for form in FORMS))
         except MissingBrowserError as error:
             problem = str(error)
     return WrittenReport(tuple(written), problem)
@@ -116,6 +123,28 @@ def write_sheets(studies: Sequence[StudyData], report: Path, *, patient_data: bo
         paths.append(report.with_name(f"{report.stem}-{name}.csv"))
         write_text(paths[-1], text)
     return paths
+
+
+def _sheet_paths(report: Path) -> list[Path]:
+    """Where the rows behind a report lie, or would lie."""
+    from study.reporting.sheets import NAMES
+
+    return [report.with_name(f"{report.stem}-{name}.csv") for name in NAMES]
+
+
+def _remove_others(folder: Path, written: Sequence[Path], suffixes: tuple[str, ...]) -> None:
+    """Remove what an earlier report wrote into a folder and this one did not.
+
+    Raises:
+        StudyError: a file cannot be removed.
+    """
+    kept = set(written)
+    for path in sorted(folder.glob("*")):
+        if path.suffix in suffixes and path not in kept and _PART_FILE.fullmatch(path.stem):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise StudyError(f"{path}: cannot be removed: {error.strerror}; --output names another file") from None
 
 
 def write_tables(tables: Sequence[NamedTable], folder: Path) -> list[Path]:

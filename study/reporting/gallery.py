@@ -17,6 +17,7 @@ from study.reporting.plane import plane
 from study.reporting.ratio import ratio_spread
 from study.reporting.rows import EpochRow, PointRow, class_counts
 from study.reporting.statistics import StudySummary
+from study.reporting.text import whole
 
 NAMES = (
     "loss-scores-test",
@@ -138,9 +139,11 @@ def confusion_pictures(summary: StudySummary) -> list[Picture]:
 def best_trials(summary: StudySummary) -> list[tuple[str, PointRow]]:
     """The trials that stand for a study: the best one, or each compared loss's, the best on validation first."""
     if not summary.losses:
-        return [("the best trial", summary.best_row)] if summary.best_row else []
-    shown = [(loss_name(one, summary.losses), one.best_row(summary.select)) for one in summary.losses if one.rows]
-    return sorted(shown, key=lambda one: -(one[1].score("val", summary.select) or 0.0))
+        row = summary.best_row
+        return [] if row is None else [(f"the best trial ({whole(row.trial)})", row)]
+    rows = [(loss_name(one, summary.losses), one.best_row(summary.select)) for one in summary.losses if one.rows]
+    rows.sort(key=lambda one: -(one[1].score("val", summary.select) or 0.0))
+    return [(f"{name} (trial {whole(row.trial)})", row) for name, row in rows]
 
 
 def numbered(picture: Picture, number: int) -> Picture:

@@ -60,6 +60,22 @@ def methods_paragraph(data: StudyData, summary: StudySummary) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
+def factors_sentence(summary: StudySummary) -> str:
+    """Where LMF's α and β come from in a comparison of losses, which is what makes it fair or not; else empty."""
+    spec = summary.study.spec
+    if not any(one.loss == "lmf" for one in summary.losses):
+        return ""
+    source = spec.get("factors_from")
+    if source is None:
+        return "LMF's α and β were given; no loss was tuned on these data."
+    if " " in str(source):
+        return f"LMF's α and β are those of {source}; no loss was tuned on these data."
+    return (
+        f"LMF's α and β are the best of the study {source}, chosen by validation, while the other losses were not "
+        "tuned: that favours LMF, most of all where that study had the same validation images and seeds."
+    )
+
+
 def _trains_lmf(summary: StudySummary) -> bool:
     return not summary.losses or any(one.loss == "lmf" for one in summary.losses)
 
@@ -106,7 +122,7 @@ def _training(model: str, recipe: Mapping[str, Any]) -> str:
     )
     augmented = {"standard": "with flips, quarter turns and colour changes", "none": "without augmentation"}
     parts = [
-        f"A {model}{alias} model, started from {start}, was trained for {recipe.get('epochs', '?')} epochs",
+        f"The network {model}{alias}, started from {start}, was trained for {recipe.get('epochs', '?')} epochs",
         f"on images of {recipe.get('image_size', '?')} × {recipe.get('image_size', '?')} pixels {scaled},",
         f"{augmented.get(str(recipe.get('augment')), 'with augmentation')},",
         f"in batches of {recipe.get('batch_size', '?')},",
@@ -143,7 +159,7 @@ def _tried(summary: StudySummary, spec: Mapping[str, Any]) -> str:
         for one in summary.losses:
             factors = f" (α = {factor(one.alpha)}, β = {factor(one.beta)})" if one.alpha is not None else ""
             named.append(f"{loss_name(one.loss)}{factors}")
-        return f"The losses {', '.join(named)} were each trained{with_seeds}."
+        return f"The losses {', '.join(named)} were each trained{with_seeds}. {factors_sentence(summary)}".rstrip()
     search = str(spec.get("search", "grid"))
     if search != "grid":
         how = _SEARCH_NAMES.get(search, search)
@@ -167,8 +183,8 @@ def _chosen(recipe: Mapping[str, Any], summary: StudySummary) -> str:
         "" if summary.losses else f", and the combination with the best mean validation {select} over its seeds chosen"
     )
     text = (
-        f"Of each training the epoch with the best validation {select} was kept{what}; test images were used once, for "
-        "the scores reported"
+        f"Of each training the epoch with the best validation {select} was kept{what}; each training was tested once, "
+        "and test scores played no part in any choice"
     )
     counts = summary.states
     missing = [f"{counts[state]} {state}" for state in counts if state != "complete" and counts[state]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from study.reporting.rows import StudyData
 from study.reporting.statistics import StudySummary, summarize
+from study.reporting.winners import winner_of
 
 if TYPE_CHECKING:
     from storage.artifacts import Artifacts
@@ -42,10 +43,17 @@ def read_studies(database: Database, names: Sequence[str], artifacts: Artifacts 
 
 
 def predicted_points(summary: StudySummary) -> tuple[int, ...]:
-    """The points whose predictions a report shows: all of compared losses, else those of the best (α, β)."""
-    shown = [row for one in summary.losses for row in one.rows]
-    if not shown and summary.best:
-        shown = list(summary.best.rows)
+    """Points whose predictions a report needs: all of compared losses, else the best (α, β) and its closest rival."""
+    if summary.losses:
+        # Whole seeds, so that all losses are shown with the same ones.
+        seeds = sorted({row.seed for one in summary.losses for row in one.rows})
+        kept = set(seeds[: max(1, MOST_PREDICTIONS // len(summary.losses))])
+        return tuple(row.point for one in summary.losses for row in one.rows if row.seed in kept)
+    if summary.best is None:
+        return ()
+    closest = winner_of(summary).closest
+    pairs = {pair.factors: pair for pair in summary.pairs}
+    shown = [*summary.best.rows, *(pairs[closest.factors].rows if closest else ())]
     return tuple(row.point for row in shown[:MOST_PREDICTIONS])
 
 

@@ -92,6 +92,9 @@ _CLASS_COLUMNS = (
     *_LEAKAGE_COLUMNS,
 )
 
+NAMES = ("settings", "points", "epochs", "classes")
+"""The sheets that `sheets` gives."""
+
 
 def sheets(studies: Sequence[StudyData], *, messages: bool = True) -> dict[str, str]:
     """The report's tables as CSV texts with a header line; an empty cell is a missing value.

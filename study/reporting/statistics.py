@@ -8,6 +8,7 @@ validation; test scores are only ever reported.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Spread:
         average_deviation: mean absolute deviation from the mean, None where there is no value.
         lowest: the least value.
         highest: the greatest value.
+        standard_deviation: of the sample, None below two values.
     """
 
     count: int
@@ -41,6 +43,7 @@ class Spread:
     average_deviation: float | None
     lowest: float | None
     highest: float | None
+    standard_deviation: float | None = None
 
 
 class _Seeds:
@@ -245,7 +248,7 @@ def pruning_of(study: StudyRecord) -> Pruning | None:
 
 
 def spread_of(values: Iterable[float | None]) -> Spread:
-    """Mean and average deviation of the values that are not None.
+    """Mean, average deviation and standard deviation of the values that are not None.
 
     The average deviation is that of the paper's Fig 4: the mean absolute deviation from the mean.
     """
@@ -254,7 +257,8 @@ def spread_of(values: Iterable[float | None]) -> Spread:
         return Spread(0, None, None, None, None)
     mean = math.fsum(present) / len(present)
     deviation = math.fsum(abs(value - mean) for value in present) / len(present)
-    return Spread(len(present), mean, deviation, min(present), max(present))
+    sample = statistics.stdev(present) if len(present) > 1 else None
+    return Spread(len(present), mean, deviation, min(present), max(present), sample)
 
 
 def summarize(study: StudyRecord, rows: Sequence[PointRow] | None = None) -> StudySummary:

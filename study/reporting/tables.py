@@ -28,6 +28,7 @@ from study.reporting.text import (
 
 if TYPE_CHECKING:
     from storage.costs import StudyCost
+    from study.reporting.winners import Winner
 
 
 _PATHS = ("data", "dataset", "split_file", "recipe.weights")
@@ -55,7 +56,9 @@ class Table:
 
 
 def overview(summaries: Sequence[StudySummary]) -> Table:
-    """One row a study, like the paper's Table 6 with the scores beside it."""
+    """One row a study, like the paper's Table 6 with the scores beside it, and whether its best is more than luck."""
+    from study.reporting.winners import winner_of
+
     rows = []
     for summary in summaries:
         study, best = summary.study, summary.best
@@ -70,6 +73,7 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
                 factor(best.beta if best else None),
                 percent(best.score("val", "macro_f1") if best else None),
                 percent(best.score("test", "macro_f1") if best else None),
+                _told(winner_of(summary)),
                 leakage_short(study.leakage),
             )
         )
@@ -83,13 +87,17 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
         "β",
         "validation macro F1, %",
         "test macro F1, %",
+        "told from the others",
         "leaks",
     )
     return Table(columns, tuple(rows), text_columns=4)
 
 
 def best_scores(summary: StudySummary) -> Table:
-    """The best pair's scores, those of the paper's Tables 2 to 4 first and in their order; empty without a best."""
+    """The best pair's scores, those of the paper's Tables 2 to 4 first and in their order; empty without a best.
+
+    With several seeds a score is their mean ± the sample standard deviation.
+    """
     names = (
         *("accuracy", "precision", "recall", "macro_f1", "balanced_accuracy"),
         *("macro_auc", "macro_average_precision", "sensitivity_at_specificity", "mcc", "kappa"),
@@ -101,10 +109,7 @@ def best_scores(summary: StudySummary) -> Table:
             rows.append(
                 (
                     title,
-                    *(
-                        score_figure(name, spread.mean, spread.average_deviation if spread.count > 1 else None)
-                        for name, spread in spreads.items()
-                    ),
+                    *(score_figure(name, spread.mean, spread.standard_deviation) for name, spread in spreads.items()),
                 )
             )
     return Table(("split", *(heading(score_name(name, summary.specificity), name) for name in names)), tuple(rows))
@@ -174,8 +179,8 @@ def classes(summary: StudySummary) -> Table:
         "test AUC, %",
         "test average precision, %",
         f"test {score_name('sensitivity_at_specificity', summary.specificity)}, %",
-        "found on test, %",
-        "predicted on test",
+        f"found on test by trial {whole(trial.trial) if trial else NONE}, %",
+        f"predicted on test by trial {whole(trial.trial) if trial else NONE}",
     )
     marked = frozenset(index for index, row in enumerate(tested) if row.predicted == 0)
     return Table(columns, tuple(rows), marked=marked)
@@ -324,6 +329,12 @@ def cost_sentence(cost: StudyCost | None, lost_attempts: int) -> str:
             share = f", {duration(time.lost)} of it for nothing" if lost_attempts else ""
             parts.append(f"{kind} {duration(time.used)}{share}")
     return f" Time of {'; '.join(parts)}." if parts else ""
+
+
+def _told(winner: Winner) -> str:
+    if winner.best is None:
+        return NONE
+    return "unknown" if winner.p is None else "yes" if winner.crowned else "no"
 
 
 def _point_cells(row: PointRow, by_loss: bool) -> tuple[str, ...]:

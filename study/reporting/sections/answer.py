@@ -45,16 +45,21 @@ def answer_section(data: StudyData, summary: StudySummary, page: Composer) -> st
         if len(best.seeds) > 1
         else f"one training, with seed {trial.seed}"
     )
-    sentence = (
-        f"Take these to train on this data: of {counted(len(summary.ranking), 'point')} they have the best "
-        f"validation {select}, {seeds}; test scores played no part in the choice."
-    )
     winner = winner_of(summary)
+    sentence = (
+        f"{_advice(winner)} of {counted(len(summary.ranking), 'point')} they have the best validation {select}, "
+        f"{seeds}; test scores played no part in the choice."
+    )
     return page.section(
         "The answer",
         sentence,
         _boxes(data, summary, winner)
-        + page.table("best", "Scores of the best α and β", tables.best_scores(summary), dense=True)
+        + page.table(
+            "best", f"Scores of the best α and β{deviation_note(complete)}", tables.best_scores(summary), dense=True
+        )
+        + paragraph(
+            f"Scores are means over {complete} seeds{deviation_note(complete)}." if complete > 1 else "", "quiet"
+        )
         + page.heading("How sure this is")
         + _how_sure(summary, winner)
         + _rivals(summary, winner, page)
@@ -62,6 +67,11 @@ def answer_section(data: StudyData, summary: StudySummary, page: Composer) -> st
         + paragraph(_published(summary)),
         note,
     )
+
+
+def deviation_note(seeds: int) -> str:
+    """What ± says in tables of scores; nothing with one seed."""
+    return ", ± the sample standard deviation over seeds" if seeds > 1 else ""
 
 
 def test_interval(data: StudyData, rows: tuple[PointRow, ...]) -> ScoreInterval | None:
@@ -85,7 +95,7 @@ def _boxes(data: StudyData, summary: StudySummary, winner: Winner) -> str:
     assert trial is not None
     complete = len(best.rows)
     test = best.spread("test", "macro_f1")
-    score = percent_spread(test.mean, test.average_deviation) if complete > 1 else percent(test.mean)
+    score = percent_spread(test.mean, test.standard_deviation) if complete > 1 else percent(test.mean)
     interval = test_interval(data, best.rows)
     what = "macro F1 on test"
     if interval:
@@ -103,10 +113,21 @@ def _boxes(data: StudyData, summary: StudySummary, winner: Winner) -> str:
 
 def _range(ends: tuple[float, float] | None) -> str:
     """Between which values the best may lie, as far as seeds tell; nothing where they tell nothing."""
-    if ends is None:
+    if ends is None or ends[0] == ends[1]:
         return ""
-    low, high = ends
-    return "; no other may be the best" if low == high else f"; the best may be {factor(low)} to {factor(high)}"
+    return f"; the best may be {factor(ends[0])} to {factor(ends[1])}"
+
+
+def _advice(winner: Winner) -> str:
+    """How strongly the best may be recommended."""
+    if winner.crowned:
+        return "Take these to train on this data:"
+    if winner.p is None:
+        return "These may be taken to train on this data, but nothing says that they are better than others:"
+    others = len(winner.indistinct) - 1
+    return (
+        f"These may be taken to train on this data, as may {counted(others, 'other point')} that cannot be told apart:"
+    )
 
 
 def _how_sure(summary: StudySummary, winner: Winner) -> str:

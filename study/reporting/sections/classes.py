@@ -90,7 +90,7 @@ def gradcam_section(data: StudyData, page: Composer) -> str:
 
 
 def _spoken_of(summary: StudySummary) -> tuple[str | None, str | None]:
-    """Of which contender gains and losses are told: of LMF beside CCE, where losses are compared and these are there."""
+    """Of which contender gains and losses are told: of compared losses, of LMF beside CCE, as far as they are there."""
     named = {one.loss: loss_name(one, summary.losses) for one in summary.losses if one.rows}
     if "lmf" not in named:
         return None, None

@@ -9,8 +9,9 @@ from study.reporting.composing import Composer
 from study.reporting.gallery import loss_pictures
 from study.reporting.leakage import leakage_sentence
 from study.reporting.loss_figures import loss_name, loss_rows, loss_sentence
+from study.reporting.methods import factors_sentence
 from study.reporting.rows import StudyData
-from study.reporting.sections.answer import test_interval
+from study.reporting.sections.answer import deviation_note, test_interval
 from study.reporting.sections.base import bullets, leakage_note, paragraph
 from study.reporting.statistics import StudySummary
 from study.reporting.text import counted
@@ -25,10 +26,16 @@ def losses_section(data: StudyData, summary: StudySummary, page: Composer) -> st
     found = {loss_name(one, summary.losses): test_interval(data, one.rows) for one in done}
     intervals = {name: (interval.low, interval.high) for name, interval in found.items() if interval}
     rows = loss_rows(summary, "test", intervals)
+    seeds = max(len(one.rows) for one in done)
     content = page.figures(*loss_pictures(summary, intervals))
     for model, blocks in paper_tables.blocks_by_model([summary]).items():
         caption = f"Test scores of the losses with {model}, in percent"
-        content += page.table("losses", caption, paper_tables.loss_scores(blocks, whole=True))
+        content += page.table(
+            "losses", f"{caption}{deviation_note(seeds)}", paper_tables.loss_scores(blocks, whole=True)
+        )
+    if seeds > 1:
+        content += paragraph(f"Our scores are means over seeds{deviation_note(seeds)}.", "quiet")
+    content += paragraph(factors_sentence(summary))
     comparisons = _compare(data, summary)
     content += page.heading("What can be told apart") + bullets(_told(comparisons))
     if comparisons.comparisons:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.paper.reading import SETTINGS_FACTS, is_figure_4, setting_agreement
+from study.paper.reading import SETTINGS_FACTS, Fact, is_figure_4, setting_agreement
 from study.reporting import tables
 from study.reporting.choice import choice_of, choice_sentence
 from study.reporting.composing import Composer
@@ -31,8 +31,8 @@ def settings_section(summary: StudySummary, page: Composer) -> str:
     content += _beside_the_paper(summary, page)
     return page.section(
         "Fig 4: the settings compared",
-        "A setting is better the higher its mean lies, and steadier the shorter its bar (the average deviation) is; "
-        "where bars overlap, the settings hardly differ.",
+        "A setting is better the higher its mean lies, and steadier the shorter its bar is (the average deviation of "
+        "its points); whether settings differ by more than chance is said below.",
         content,
         short_note(summary),
     )
@@ -41,16 +41,28 @@ def settings_section(summary: StudySummary, page: Composer) -> str:
 def _beside_the_paper(summary: StudySummary, page: Composer) -> str:
     """What the paper reads from its Fig 4, and whether these settings say the same."""
     said = [f"{fact.text} ({fact.place})" for fact in SETTINGS_FACTS]
-    whole = len(summary.settings) > 1 and all(len(one.pairs) == one.planned for one in summary.settings)
-    known = [one for one in summary.settings if one.test.mean is not None and one.test.average_deviation is not None]
-    if whole and len(known) == len(summary.settings):
-        by_mean = sorted(known, key=lambda one: one.test.mean or 0.0)
-        steady = min(known, key=lambda one: one.test.average_deviation or 0.0)
-        agreement = setting_agreement(by_mean[-1].name, by_mean[0].name, steady.name)
+    agreement = _agreement(summary)
+    if agreement:
         said += [fact.text for fact in agreement]
+        if not any(pair.told for pair in compare_settings(summary).pairs):
+            said.append("The settings here cannot be told apart one from another, so their order may be chance.")
         if not is_figure_4(summary.study.dataset, summary.study.model):
             said.append("The paper's figure is of HAM-10K with EfficientNetV2, so another dataset or model may differ.")
     return page.fold("The paper's reading beside this one", bullets(said))
+
+
+def _agreement(summary: StudySummary) -> tuple[Fact, ...]:
+    """The paper's statements on its Fig 4 beside these settings; none unless all three are whole and in an order."""
+    settings = summary.settings
+    if len(settings) < 3 or any(len(one.pairs) < max(2, one.planned) for one in settings):
+        return ()
+    means = [one.test.mean for one in settings]
+    deviations = [one.test.average_deviation for one in settings]
+    if None in means or None in deviations or len(set(means)) < 3 or len(set(deviations)) < 3:
+        return ()
+    by_mean = sorted(settings, key=lambda one: one.test.mean or 0.0)
+    steady = min(settings, key=lambda one: one.test.average_deviation or 0.0)
+    return setting_agreement(by_mean[-1].name, by_mean[0].name, steady.name)
 
 
 def plane_section(summary: StudySummary, page: Composer) -> str:
@@ -60,6 +72,8 @@ def plane_section(summary: StudySummary, page: Composer) -> str:
         return ""
     content = page.figures(*plane_pictures(summary))
     content += paragraph(ratio_sentence(rows)) + paragraph(ADAM_NOTE, "quiet")
+    if any(len(pair.rows) > 1 for pair in summary.pairs):
+        content += paragraph("Bars of single points are average deviations over their seeds.", "quiet")
     return page.section("The plane of α and β", plane_sentence(rows), content, short_note(summary))
 
 

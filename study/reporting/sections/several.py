@@ -43,7 +43,7 @@ def _best_section(summaries: Sequence[StudySummary], page: Composer) -> str:
     if not tuned:
         return ""
     content = page.table("overview", "Best α and β of each study", tables.overview(tuned))
-    if len(tuned) > 1:
+    if len(tuned) > 1 or any(map(_is_of_the_paper, tuned)):
         caption = "Best α and β by dataset and model, as in the paper's Table 6"
         content += page.heading("By dataset and model (Table 6)")
         content += page.table("table-6", caption, paper_tables.factors(tuned))
@@ -74,7 +74,7 @@ def _losses_section(compared: Sequence[StudySummary], page: Composer) -> str:
     if average:
         content += page.heading("Average ranks") + page.table("ranks", "Average ranks of the losses", average)
     by_block = {
-        f"{summary.study.dataset}, {summary.study.model}": {
+        summary.study.name: {
             one.loss: score for one in summary.losses if (score := one.score("test", "macro_f1")) is not None
         }
         for summary in compared

@@ -190,3 +190,36 @@ def test_no_patient_data_reaches_the_page_or_its_rows(home):
     assert any("ISIC_0024306" in Path(line).read_text(encoding="utf-8") for line in whole.stdout.splitlines())
     private = call(report_command, "--csv", "--no-patient-data", "--output", str(home / "private.html"))
     assert not any("ISIC_0024306" in Path(line).read_text(encoding="utf-8") for line in private.stdout.splitlines())
+
+
+def test_what_an_earlier_report_left_beside_it_is_private_as_well(home, monkeypatch):
+    monkeypatch.setattr("study.reporting.static_files.draw_figures", lambda pictures: {})
+    database = Database.open(f"sqlite:///{home / 'lmf.db'}")
+    with database.begin() as connection:
+        broken = sa.update(schema.PointRow).where(schema.PointRow.alpha == 1.0)
+        connection.execute(broken.values(message="ISIC_0024306.jpg is broken"))
+    database.close()
+    output = ("--output", str(home / "mine" / "r.html"))
+    call(report_command, "--csv", "--static", *output)
+    own = home / "mine" / "r-files" / "tables" / "notes.csv"
+    own.write_text("mine")
+    files = [path for path in (home / "mine").rglob("*") if path.suffix in (".csv", ".tex", ".html")]
+    assert any("ISIC_0024306" in path.read_text(encoding="utf-8") for path in files)
+    call(report_command, "--no-patient-data", *output)
+    files = [path for path in (home / "mine").rglob("*") if path.suffix in (".csv", ".tex", ".html")]
+    assert not any("ISIC_0024306" in path.read_text(encoding="utf-8") for path in files)
+    assert own.read_text() == "mine"
+
+
+def test_tables_and_figures_of_studies_that_are_no_longer_in_it_are_removed(home, monkeypatch):
+    monkeypatch.setattr(
+        "study.reporting.static_files.draw_figures",
+        lambda pictures: dict.fromkeys((f"{name}.png" for name in pictures), b"png"),
+    )
+    output = ("--static", "--output", str(home / "mine" / "r.html"))
+    call(report_command, *output)
+    assert any(path.name.startswith("study-2-") for path in (home / "mine").rglob("*.png"))
+    call(report_command, "skin-small", *output)
+    left = [path.name for path in (home / "mine" / "r-files").rglob("*") if path.is_file()]
+    assert left
+    assert not any(name.startswith("study-2-") for name in left)

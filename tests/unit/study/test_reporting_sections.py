@@ -83,7 +83,7 @@ def test_tables_of_compared_losses_hold_their_scores(compared):
     assert row[-1] == "better"
     # All ways to part ten seeds into five and five: two of 252 are as extreme.
     assert row[4] == f"{2 / 252:.4f}"
-    assert {"CCE", "LMF"} == {row[0] for row in tables["calibration"].rows}
+    assert [row[0] for row in tables["calibration"].rows] == ["LMF (trial 9)", "CCE (trial 8)"]
     points = tables["points"]
     assert points.columns[2] == "loss"
     assert {row[2] for row in points.rows} == {"CCE", "LMF"}
@@ -120,7 +120,7 @@ def test_predictions_that_cannot_be_read_are_a_reason_and_no_error(records):
     data = records.data(records.study([point]))
     gone = TrialPredictions(None, None, "its predictions are not in the artifact store")
     html = make_report([replace(data, predictions={point.point_id: gone})]).html
-    assert "the best trial: its predictions are not in the artifact store." in html
+    assert "the best trial (0): its predictions are not in the artifact store." in html
 
 
 def ham(records, points, **others):

@@ -40,7 +40,7 @@ def test_the_best_points_scores_have_a_spread_only_with_several_seeds(records):
 
     second = records.point(1.0, 0.5, 0.6, 0.7, seed=2)
     two = tables.best_scores(summarize(records.study([first, second])))
-    assert cells(two, "macro F1, %") == ["60.00 ± 10.00", "60.00 ± 0.00"]
+    assert cells(two, "macro F1, %") == ["60.00 ± 14.14", "60.00 ± 0.00"]
     assert cells(two, "MCC") == ["0.4100 ± 0.0000"] * 2
     assert tables.best_scores(summarize(records.study([]))).rows == ()
 
@@ -51,7 +51,7 @@ def test_coefficients_are_no_percentages_and_may_be_negative(records):
         for seed, mcc in enumerate((-0.3, 0.1))
     ]
     table = tables.best_scores(summarize(records.study(points)))
-    assert (cells(table, "MCC")[0], cells(table, "Cohen's κ")[0]) == ("-0.1000 ± 0.2000", "-0.1250 ± 0.0000")
+    assert (cells(table, "MCC")[0], cells(table, "Cohen's κ")[0]) == ("-0.1000 ± 0.2828", "-0.1250 ± 0.0000")
 
 
 def test_points_of_an_older_version_have_dashes_for_newer_scores(records):
@@ -73,8 +73,8 @@ def test_a_class_that_was_never_predicted_stands_out(records):
     assert cells(table, "class") == ["NV", "MEL"]
     assert cells(table, "training images") == ["38", "18"]
     assert cells(table, "test F1, %") == ["80.00", "0.00"]
-    assert cells(table, "found on test, %") == ["100.00", "0.00"]
-    assert cells(table, "predicted on test") == ["12", "never"]
+    assert cells(table, "found on test by trial 0, %") == ["100.00", "0.00"]
+    assert cells(table, "predicted on test by trial 0") == ["12", "never"]
     assert table.marked == {1}
 
 
@@ -86,7 +86,7 @@ def test_classes_have_their_scores_against_the_rest_as_means_over_the_seeds(reco
     assert cells(table, "test AUC, %") == ["75.00", "60.00"]
     assert cells(table, "test average precision, %") == ["93.00", "77.00"]
     assert cells(table, "test sensitivity at 99.9 % specificity, %") == ["75.00", "35.00"]
-    assert cells(table, "found on test, %") == ["87.50", "50.00"]
+    assert cells(table, "found on test by trial 0, %") == ["87.50", "50.00"]
 
 
 def test_classes_without_a_complete_point_have_their_images_only(records):
@@ -107,7 +107,7 @@ def test_the_table_of_points_has_all_points_and_marks_the_best(records):
 
     assert cells(table, "trial") == ["0", "1", "2", "3"]
     assert cells(table, "state") == ["failed", "complete", "waiting", "waiting"]
-    assert cells(table, "setting") == ["beta", "beta", "beta", "cce"]
+    assert cells(table, "setting") == ["beta", "beta", "beta", "CCE"]
     assert cells(table, "test F1") == [NONE, "55.00", NONE, NONE]
     assert cells(table, "attempts") == ["2", "3", "0", "0"]
     assert cells(table, "lost epochs") == ["0", "5", "0", "0"]
