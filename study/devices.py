@@ -80,8 +80,8 @@ def describe_device(device: str) -> dict[str, str]:
         device: `cpu`, `cuda:N`, or `none` for a worker that trains nothing.
 
     Returns:
-        Always `python`, `lmf` and `system`, the operating system's name. With a device `device_name`, as its maker calls
-        it; of a GPU also `device_uuid`, by which it is known on whatever machine, and the versions `cuda` and `cudnn`.
+        Always `python`, `lmf` and `system`, the operating system's name. With a device also `device_name`, as its maker
+        calls it; of a GPU `device_uuid`, by which it is known on whatever machine, and the versions `cuda` and `cudnn`.
         What a GPU that is broken or not there does not tell is left out.
     """
     facts = {"python": platform.python_version(), "lmf": version("lmf"), "system": _system_name()}
@@ -104,7 +104,7 @@ def _gpu_facts(device: str) -> dict[str, str]:
         facts["device_uuid"] = str(getattr(found, "uuid", ""))
         if torch.version.cuda:
             facts["cuda"] = torch.version.cuda
-            facts["cudnn"] = show_cudnn_version(torch.backends.cudnn.version())
+            facts["cudnn"] = show_cudnn_version(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError):
         # The training will say what is wrong with it.
         pass
@@ -112,7 +112,7 @@ def _gpu_facts(device: str) -> dict[str, str]:
 
 
 def show_cudnn_version(number: int | None) -> str:
-    """cuDNN's version as it is written, 9.10.2, from the number by which it tells it, 91002; empty without one."""
+    """The version of cuDNN as it is written, 9.10.2, from its own number for it, 91002; empty without one."""
     if not number:
         return ""
     major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)

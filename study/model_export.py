@@ -25,7 +25,7 @@ from study.model_card import card_text
 from study.plan import stored_spec
 from study.reporting.calibration import Calibration, calibrate
 from study.reporting.predictions import FILE_NAME, read_predictions
-from study.reporting.statistics import summarize
+from study.reporting.statistics import select_score, summarize
 from study.reporting.text import counted
 from study.spec import StudySpec
 from study.worker import library_versions
@@ -83,10 +83,16 @@ def export_model(database: Database, home: Home, name: str, folder: Path, trial:
     refuse_other_folder(folder)
     record = read_study(database, name)
     point = choose_point(record, trial)
+    best = _best_point(record)
     artifacts = Artifacts.open(home.artifacts)
     spec = stored_spec(record.spec)
     notes = [f"study {name} has {counted(record.remaining, 'open point')}, so another trial may be the best in the end"]
     notes = notes if record.remaining and trial is None else []
+    if trial is None and best is not None and point is not best:
+        notes.append(
+            f"the weights of trial {best.trial_number}, the best on validation, were not kept; trial "
+            f"{point.trial_number} ({point.key}) stands for it, the best of those that were"
+        )
     with _beside(folder) as draft:
         state = _fetch_weights(artifacts, record, point, draft)
         recipe = spec.recipe
@@ -107,7 +113,7 @@ def export_model(database: Database, home: Home, name: str, folder: Path, trial:
             temperature=calibration.temperature if calibration else None,
             weights_sha256=point.scores["weights_sha256"] if point.scores else "",
             marks_sha256=marks,
-            origin=_origin(record, spec, point, calibration) | {"chosen": trial is None},
+            origin=_origin(record, spec, point, calibration) | {"chosen": trial is None and point is best},
         )
         write_model(draft, description, state)
         (draft / CARD_FILE).write_text(card_text(description), encoding="utf-8")
@@ -122,7 +128,8 @@ def choose_point(record: StudyRecord, trial: int | None) -> PointRecord:
     Args:
         record: the study.
         trial: a trial's number; None for the one that validation chooses: of the best α and β, or of the best loss
-            where losses are compared, the seed with the best score.
+            where losses are compared, the seed with the best score. Where its weights were not kept, another seed's
+            stand for it, or else those of the best trial that were.
 
     Raises:
         StudyError: there is none, or its weights are not kept.
@@ -132,6 +139,8 @@ def choose_point(record: StudyRecord, trial: int | None) -> PointRecord:
         if point is None:
             raise StudyError(f"study {record.name} has no complete trial yet, so there is no model to export")
         whose = f"of trial {point.trial_number}, the best on validation,"
+        if point.weights is None:
+            point = _best_kept(record, point) or point
     else:
         found = [point for point in record.points if point.trial_number == trial]
         if not found:
@@ -182,6 +191,18 @@ def _best_point(record: StudyRecord) -> PointRecord | None:
         best = max(able, key=lambda loss: loss.score("val", summary.select) or 0.0, default=None)
         row = best.best_row(summary.select) if best else None
     return next((point for point in record.points if row and point.point_id == row.point), None)
+
+
+def _best_kept(record: StudyRecord, best: PointRecord) -> PointRecord | None:
+    """Of the points whose weights were kept, the best seed of the same loss, α and β, or else the best one."""
+    rows = {row.point: row for row in summarize(record).rows}
+    select = select_score(record)
+
+    def rank(point: PointRecord) -> tuple[bool, float]:
+        same = (point.loss, point.alpha, point.beta) == (best.loss, best.alpha, best.beta)
+        return same, rows[point.point_id].score("val", select) or 0.0
+
+    return max((point for point in record.points if point.weights is not None), key=rank, default=None)
 
 
 def _fetch_weights(artifacts: Artifacts, record: StudyRecord, point: PointRecord, draft: Path) -> dict[str, Tensor]:

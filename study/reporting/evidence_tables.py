@@ -54,14 +54,19 @@ def calibration(found: Sequence[tuple[str, Calibration]]) -> Table:
 def rivals(summary: StudySummary, winner: Winner) -> Table:
     """The points that are hardest to tell from the best, the hardest first; scores are of validation.
 
+    The p values are those that decide: of a winner each on its own, since it is tested against the closest alone, else
+    corrected for all. Where chance in the validation images was tested, its p stands beside, for the closest.
+
     Args:
         summary: the study.
         winner: what the comparison of its points found.
     """
     by_factors = {pair.factors: pair for pair in summary.pairs}
+    images = winner.p_images
     rows = []
     for rival in winner.rivals[:MOST_RIVALS]:
         pair = by_factors[rival.factors]
+        by_images = [_p_figure(images if rival is winner.closest else None)] if images is not None else []
         rows.append(
             (
                 factor(pair.alpha),
@@ -69,12 +74,18 @@ def rivals(summary: StudySummary, winner: Winner) -> Table:
                 str(len(pair.rows)),
                 score_figure(summary.select, pair.score("val", summary.select)),
                 score_figure(summary.select, rival.difference),
-                p_text(rival.p_corrected).removeprefix("p = ").removeprefix("p "),
+                _p_figure(rival.p if winner.crowned else rival.p_corrected),
+                *by_images,
                 "yes" if rival.told else "no",
             )
         )
     score = heading(score_name(summary.select, summary.specificity), summary.select)
-    columns = ("α", "β", "seeds", f"validation {score}", "below the best by", "p (Holm)", "told from the best")
+    columns = (
+        *("α", "β", "seeds", f"validation {score}", "below the best by"),
+        "p over seeds (not corrected)" if winner.crowned else "p over seeds (Holm)",
+        *(["p over images"] if images is not None else []),
+        "told from the best",
+    )
     return Table(columns, tuple(rows), text_columns=0)
 
 
@@ -104,3 +115,7 @@ def comparisons(found: LossComparisons) -> Table:
         "verdict",
     )
     return Table(columns, tuple(rows), text_columns=2)
+
+
+def _p_figure(p: float | None) -> str:
+    return NONE if p is None else p_text(p).removeprefix("p = ").removeprefix("p ")

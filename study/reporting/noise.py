@@ -39,7 +39,7 @@ class SeedNoise:
         counts: seeds of each group, shape `(G,)`.
         shared_seeds: every group has the same seeds, at least two of them, and the seeds' mean effects are taken out.
         variance: the variance that remains, pooled over the groups; NaN without degrees of freedom, 0 where the seeds
-            change nothing.
+            change nothing, or shift all groups equally.
         degrees: its degrees of freedom.
         within: the pooled variance within groups, the seeds' mean effects included; NaN where no group has two seeds.
         seed_square: mean square of the seeds' mean effects; NaN without shared seeds.
@@ -66,6 +66,8 @@ class SeedNoise:
             return "every point has one seed, so how much a score owes to chance is unknown; more seeds would tell"
         if self.degrees < 1:
             return "there are too few points and seeds to tell the seeds' noise from the points' differences"
+        if self.variance == 0 and self.within > 0:
+            return "each seed shifts all points equally, so how much their differences owe to chance cannot be judged"
         if self.variance == 0:
             return "the seeds change nothing in these scores, so how much they owe to chance cannot be judged"
         return None

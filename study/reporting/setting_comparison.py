@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _EXACT_VALUES = 16
 _RANDOM_FLIPS = 9_999
 _RANDOM_SEED = 20_240_303
+_MOST_RANKINGS = 500_000
+"""So many ways to rank a block, times the sums of ranks before it, are looked at for an exact Friedman test."""
+_SHARED = "without the shared point α = β = 1"
 _TIE = 1e-12
 
 
@@ -80,21 +83,22 @@ class SettingComparison:
         known = [pair for pair in self.pairs if pair.difference is not None]
         if not known:
             return ""
-        where = f"{score_name(self.score)} on {'validation' if self.split == 'val' else self.split}"
+        where = f"{score_name(self.score)} on {'validation' if self.split == 'val' else self.split}, {_SHARED}"
         told = [pair for pair in known if pair.told]
         if told:
             text = f"By {where}, {'; '.join(self._told_text(pair) for pair in told)}"
             text += "; the others cannot be told apart." if len(told) < len(known) else "."
         else:
             most = max(known, key=lambda pair: abs(pair.difference or 0.0))
+            together = self.overall_p is not None and self.overall_p <= self.level
             text = (
-                f"The settings cannot be told apart by {where}: the largest mean difference, {_pair_text(most)}, is "
-                f"{points_text(abs(most.difference or 0.0), self.score)} ({p_text(most.p_corrected or 1.0)})."
+                f"{'Two by two, the' if together else 'The'} settings cannot be told apart by {where}: the largest mean difference, "
+                f"{_pair_text(most)}, is {points_text(abs(most.difference or 0.0), self.score)} "
+                f"({p_text(1.0 if most.p_corrected is None else most.p_corrected)} after Holm's correction)."
             )
+        text += self._overall_text(bool(told))
         if min(pair.least_p for pair in known) * len(known) > self.level:
             text += f" With so few values no difference can reach p = {self.level:g}."
-        if self.overall_p is not None:
-            text += f" All together: {p_text(self.overall_p)} (Friedman's test over {counted(self.blocks, 'value')})."
         if self.seeds == 1:
             text += (
                 " The grid's values stand in for repetitions here: with one seed, a difference may be this seed's, and "
@@ -102,13 +106,23 @@ class SettingComparison:
             )
         return text
 
+    def _overall_text(self, told: bool) -> str:
+        """What the test of all settings says beside those of pairs, of which some tell a difference or none does."""
+        if self.overall_p is None:
+            return ""
+        facts = f"({p_text(self.overall_p)}, Friedman's test over {counted(self.blocks, 'value')})"
+        if self.overall_p <= self.level:
+            which = "" if told else ", but which one does cannot be said"
+            return f" Together they differ by more than chance {facts}{which}."
+        return f" By rank alone all together cannot be told apart {facts}." if told else f" Nor can all together {facts}."
+
     def _told_text(self, pair: SettingDifference) -> str:
         difference = pair.difference or 0.0
         ahead, behind = (pair.first, pair.second) if difference > 0 else (pair.second, pair.first)
         return (
             f"{SETTING_FORMS[ahead]} is better than {SETTING_FORMS[behind]} by "
             f"{points_text(abs(difference), self.score)} on average over {counted(pair.values, 'value')} "
-            f"({p_text(pair.p_corrected or 0.0)})"
+            f"({p_text(pair.p_corrected or 0.0)} after Holm's correction)"
         )
 
 
@@ -183,34 +197,63 @@ def least_sign_flip_p(blocks: int) -> float:
 def friedman_p(scores: Sequence[Sequence[float]], level: float = LEVEL) -> float | None:
     """Friedman's test that no column is better than another; ties share their ranks.
 
+    Exact where all ways to rank the blocks can be looked at, as with three columns and tens of blocks or with five and
+    a few; of more, by the chi-squared approximation, which is good there and would be off with few.
+
     Args:
         scores: blocks in rows, what is compared in columns.
         level: what p must be able to reach.
 
     Returns:
-        p by the chi-squared approximation; 1 where every row is all ties; None with fewer than three columns, or with
-        so few rows that not even equal order in all of them would reach `level`.
+        p; 1 where every row is all ties; None with fewer than three columns, or with so few rows that not even equal
+        order in all of them would reach `level`.
     """
-    from scipy.stats import friedmanchisquare
+    from scipy.stats import friedmanchisquare, rankdata
 
     if not scores or len(scores[0]) < 3 or len(scores) < friedman_blocks_needed(len(scores[0]), level):
         return None
-    columns = np.array(scores, np.float64).T
-    if np.all(columns == columns[0]):
+    table = np.array(scores, np.float64)
+    if np.all(table == table[:, :1]):
         return 1.0
-    return float(friedmanchisquare(*columns).pvalue)
+    exact = _exact_friedman_p((2 * rankdata(table, axis=1)).astype(np.int64))
+    return float(friedmanchisquare(*table.T).pvalue) if exact is None else exact
 
 
 def friedman_blocks_needed(columns: int, level: float = LEVEL) -> int:
     """How many blocks Friedman's test needs to reach `level` where every block has the same order.
 
+    Of all ways to rank n blocks of k columns, k! of (k!)^n have the same order in all.
+
     Args:
         columns: what is compared, at least three.
         level: what p must be able to reach.
     """
-    from scipy.stats import chi2
+    return 1 + math.ceil(round(-math.log(level) / math.lgamma(columns + 1), 9))
 
-    return max(2, math.ceil(float(chi2.isf(level, columns - 1)) / (columns - 1)))
+
+def _exact_friedman_p(ranks: NDArray[np.int64]) -> float | None:
+    """How often random ranks have sums that differ by as much or more; None where there are too many ways to rank.
+
+    The sums of ranks are followed block by block, in ascending order, since no column is special.
+
+    Args:
+        ranks: twice the rank of each column in each block, shape `(B, K)`.
+    """
+    blocks, columns = ranks.shape
+    if math.factorial(columns) > _MOST_RANKINGS:
+        return None
+    places = (2 * blocks * columns + 1) ** np.arange(columns, dtype=np.float64)
+    sums, shares = np.sort(ranks[:1], axis=1), np.ones(1)
+    for block in ranks[1:]:
+        orders = np.array(sorted(set(permutations(block.tolist()))), np.int64)
+        if len(sums) * len(orders) > _MOST_RANKINGS or places[-1] > 2**40:
+            return None
+        reached = np.sort((sums[:, None] + orders).reshape(-1, columns), axis=1)
+        _, first, which = np.unique(reached @ places.astype(np.int64), return_index=True, return_inverse=True)
+        shares = np.bincount(which, np.repeat(shares / len(orders), len(orders)))
+        sums = reached[first]
+    observed = (ranks.sum(axis=0) ** 2).sum()
+    return float(min(1.0, shares[(sums**2).sum(axis=1) >= observed].sum()))
 
 
 def _line(setting: SettingSummary, split: str, name: str) -> dict[float, float]:

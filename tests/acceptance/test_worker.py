@@ -95,7 +95,7 @@ def test_limits_and_exit_codes(tmp_path: Path, storage_url: str) -> None:
     status = run_lmf(tmp_path, "status", "--json", changes={"LMF_STORAGE": storage_url}).json
     (first, second) = status["workers"]
     assert (first["state"], second["state"]) == ("stopped", "stopped")
-    assert set(first["versions"]) == {"torch", "timm"}
+    assert set(first["versions"]) == {"torch", "timm", "device_name", "lmf", "python", "system"}
     (study,) = status["studies"]
     assert study["hours"]["cpu"]["used"] > 0
     assert study["hours"]["gpu"] == {"used": 0.0, "lost": 0.0}

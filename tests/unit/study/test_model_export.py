@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -311,6 +312,19 @@ class TestChoice:
         ]
         assert choose_point(records.study(points), None).trial_number == 3
         assert choose_point(records.study(points), 0).trial_number == 0
+
+    def test_what_was_kept_stands_for_the_best_whose_weights_were_not(self, records) -> None:
+        points = [
+            records.point(1.0, 0.5, 0.9, seed=23),
+            records.point(1.0, 0.5, 0.1, seed=24, weights=None),
+            records.point(1.0, 0.6, 0.6, seed=23),
+            records.point(1.0, 0.6, 0.7, seed=24, weights=None),
+        ]
+        assert choose_point(records.study(points), None).trial_number == 2, "the other seed of the best pair"
+        points[2] = replace(points[2], weights=None)
+        assert choose_point(records.study(points), None).trial_number == 0, "the best one that was kept"
+        with pytest.raises(StudyError, match="the weights of trial 3 were not kept; those of 0 were"):
+            choose_point(records.study(points), 3)
 
     def test_the_best_loss_where_losses_are_compared(self, records) -> None:
         points = [

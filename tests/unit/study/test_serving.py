@@ -88,7 +88,7 @@ def test_all_open_studies_are_served_by_one_worker(database: Database, work: Any
     assert states(database, "a") + states(database, "b") == ["complete"] * 5
     (record,) = read_workers(database)
     assert record.state == "stopped"
-    assert set(record.versions) == {"torch", "timm"}
+    assert set(record.versions) == {"torch", "timm", "device_name", "lmf", "python", "system"}
 
 
 def test_only_named_ones_are_served(database: Database, work: Any) -> None:

@@ -14,12 +14,14 @@ from lmf_testing.light import STUDY, LightObjective, open_bench, plan_light, pla
 
 from storage.database import Database
 from storage.errors import StorageError, StorageUnavailableError
+from storage.hardware import read_hardware
 from storage.lease import Lease
 from storage.ledger import Ledger
 from storage.queries import read_study, read_workers
 from storage.workers import ProcessIdentity, Workers
 from study import worker
 from study.attempt import AttemptEnd, Progress, Scored
+from study.devices import describe_device
 from study.errors import StudyError
 from study.worker import WorkerOptions, check_versions, library_versions, serve, stop_on_signals
 
@@ -55,6 +57,9 @@ def test_it_works_until_nothing_is_left(database: Database, tmp_path: Path) -> N
     assert ends == {**dict.fromkeys(AttemptEnd, 0), AttemptEnd.COMPLETE: 3}
     (record,) = read_workers(database)
     assert (record.state, record.device) == ("stopped", "cpu")
+    assert record.versions == {**library_versions(), **describe_device("cpu")}
+    (hardware,) = read_hardware(database, STUDY)
+    assert (hardware.kind, hardware.name, hardware.attempts) == ("cpu", record.versions["device_name"], 3)
 
 
 def test_in_a_search_it_chooses_points_until_the_budget_is_used_up(database: Database, tmp_path: Path) -> None:
