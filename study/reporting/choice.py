@@ -9,7 +9,7 @@ from study.reporting.marks import LEGEND_BELOW
 from study.reporting.pair_rows import PairRow, chosen_row, pair_rows, point_text, shown_note, thinned
 from study.reporting.picture import Picture, empty_figure, in_percent
 from study.reporting.statistics import StudySummary
-from study.reporting.text import counted, percent
+from study.reporting.text import counted, percent, score_name
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ def choice(summary: StudySummary) -> Picture:
     return Picture("choice", f"Validation and test scores of all points{shown_note(len(shown), len(rows))}", figure)
 
 
-def choice_sentence(found: Choice | None) -> str:
+def choice_sentence(found: Choice | None, select: str = "macro_f1") -> str:
     """What to read from the comparison: what peeking would have found.
 
     Args:
         found: the comparison, None before anything was chosen.
+        select: the score that validation chooses by.
     """
     if found is None:
         return "No point is complete yet."
@@ -113,11 +114,23 @@ def choice_sentence(found: Choice | None) -> str:
             f"the test scores would have found {percent(found.peeked.mean('test'))} % ({peeked}) and claimed "
             f"{percent(found.gap)} percentage points more than can be defended."
         )
+    text += select_note(select)
     if found.correlation is None:
         return text
     return (
         f"{text} The rank correlation of both scores over {counted(found.points, 'point')} is {found.correlation:.2f}."
     )
+
+
+def select_note(select: str) -> str:
+    """That validation chooses by another score than a figure of macro F1 shows, after a blank; empty where it does not.
+
+    Args:
+        select: the score that validation chooses by.
+    """
+    if select == "macro_f1":
+        return ""
+    return f" Validation chooses by {score_name(select)}; the figure shows macro F1."
 
 
 def _correlation(rows: Sequence[PairRow]) -> float | None:

@@ -14,6 +14,8 @@ from study.reporting.text import counted, factor, percent
 
 MOST_CLASSES = 40
 """Of more classes, F1 is shown of the rarest."""
+LEAST_TESTED = 10
+"""With fewer test images, F1 of a class is said to be of too few to tell."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class ClassF1Row:
         contender: its name.
         name: the class's name.
         train: its training images, None where that is not known.
+        test: its test images, None where that is not known.
         f1: F1, the mean over the seeds.
         low: the least F1 among the seeds.
         high: the greatest.
@@ -48,6 +51,7 @@ class ClassF1Row:
     contender: str
     name: str
     train: int | None
+    test: int | None
     f1: float
     low: float
     high: float
@@ -103,7 +107,14 @@ def class_f1_rows(counts: Sequence[ClassCount], contenders: Sequence[Contender])
             count = counts[index]
             rows.append(
                 ClassF1Row(
-                    contender.name, count.name, count.train, contender.f1[index], min(seeds), max(seeds), len(seeds)
+                    contender.name,
+                    count.name,
+                    count.train,
+                    count.test,
+                    contender.f1[index],
+                    min(seeds),
+                    max(seeds),
+                    len(seeds),
                 )
             )
     return tuple(rows)
@@ -156,6 +167,8 @@ def class_f1(counts: Sequence[ClassCount], contenders: Sequence[Contender], spli
 def class_f1_sentence(rows: Sequence[ClassF1Row], of: str | None = None, against: str | None = None) -> str:
     """What to read from it: how the rarest class fares with each contender, and where one gains and loses most.
 
+    Each class is named with its test images, since F1 of a few of them says little.
+
     Args:
         rows: as `class_f1_rows` gives them.
         of: the contender whose gains and losses are told; the first where it is not given.
@@ -164,7 +177,9 @@ def class_f1_sentence(rows: Sequence[ClassF1Row], of: str | None = None, against
     if not rows:
         return "No point is complete yet."
     rarest = [row for row in rows if row.name == rows[0].name]
-    images = "" if rows[0].train is None else f" ({counted(rows[0].train, 'training image')})"
+    facts = [] if rows[0].train is None else [counted(rows[0].train, "training image")]
+    facts += [tested] if (tested := _tested(rows[0])) else []
+    images = f" ({', '.join(facts)})" if facts else ""
     text = f"The rarest class, {rows[0].name}{images}, has F1 " + ", ".join(
         f"{percent(row.f1)} % with {row.contender}" for row in rarest
     )
@@ -176,11 +191,14 @@ def class_f1_sentence(rows: Sequence[ClassF1Row], of: str | None = None, against
     mine, theirs = ({row.name: row.f1 for row in rows if row.contender == name} for name in (of, against))
     gains = {name: mine[name] - theirs[name] for name in mine}
     best, worst = max(gains, key=lambda name: gains[name]), min(gains, key=lambda name: gains[name])
+    by_name = {row.name: row for row in rows}
+    gain, loss = (
+        f"{name} ({', '.join(filter(None, (_points(gains[name]), _tested(by_name[name]))))})" for name in (best, worst)
+    )
     text += f"; beside {against}, {of} "
     if gains[best] <= 0:
-        return f"{text}gains on no class and loses most on {worst} ({_points(gains[worst])})."
-    loses = "loses most" if gains[worst] < 0 else "least"
-    return f"{text}gains most on {best} ({_points(gains[best])}) and {loses} on {worst} ({_points(gains[worst])})."
+        return f"{text}gains on no class and loses most on {loss}."
+    return f"{text}gains most on {gain} and {'loses most' if gains[worst] < 0 else 'least'} on {loss}."
 
 
 def _contender(name: str, of: Pair | LossSummary, split: str) -> Contender:
@@ -198,6 +216,13 @@ def _train(count: ClassCount) -> int:
 
 def _images(count: ClassCount) -> str:
     return f"{_train(count):,}"
+
+
+def _tested(row: ClassF1Row) -> str:
+    """How many test images a class has, and whether they are too few; empty where that is not known."""
+    if row.test is None:
+        return ""
+    return f"{counted(row.test, 'test image')}{': too few to tell' if row.test < LEAST_TESTED else ''}"
 
 
 def _points(gain: float) -> str:

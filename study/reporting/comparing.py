@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -32,7 +33,7 @@ class LossRun:
     """What one loss's trainings came to on test.
 
     Attributes:
-        loss: its name.
+        loss: its name, with α and β where a study compares several pairs of LMF.
         scores: the score that is compared, by seed.
         predictions: predicted classes of all test images, shape `(N,)`, by seed; of the seeds where they are known.
     """
@@ -62,7 +63,8 @@ class LossComparison:
         p_images: that the test images alone make it; None where predictions are unknown.
         p: the larger of both, since a difference must be more than both kinds of chance; None where neither is known.
         p_corrected: corrected for all comparisons (Holm).
-        verdict: `BETTER` or `WORSE` of `first`, `SAME`, or `UNKNOWN` where a loss has only one seed.
+        verdict: `BETTER` or `WORSE` of `first`, where both kinds of chance were tested; `SAME`; or `UNKNOWN` where what
+            is known of chance speaks for a difference and one kind is unknown, and where a loss has only one seed.
     """
 
     first: str
@@ -88,12 +90,22 @@ class LossComparison:
         size = f"{points_text(abs(self.difference), score)} of {score_name(score)} on test"
         facts = [self._interval_text(score)] if self.interval else []
         if self.p_corrected is not None:
-            facts.append(p_text(self.p_corrected))
+            facts.append(f"{p_text(self.p_corrected)} after Holm's correction")
         known = f" ({'; '.join(facts)})" if facts else ""
         if self.verdict in (BETTER, WORSE):
             text = f"{better} is better than {other} by {size}{known}."
         elif self.verdict == SAME:
             text = f"{better} and {other} cannot be told apart: {better} is ahead by {size}{known}."
+        elif self.p_seeds is not None:
+            missing = (
+                "the predictions for them are missing"
+                if score in CONFUSION_SCORES
+                else f"{score_name(score)} is not of predicted classes alone"
+            )
+            return (
+                f"{better} is ahead of {other} by {size}{known}. That can hardly be chance in the seeds, but whether "
+                f"it is chance in the test images is unknown, since {missing}; so neither is called better."
+            )
         elif self.p_corrected is None:
             return (
                 f"{better} is ahead of {other} by {size}{known}. With one seed and no stored predictions, nothing "
@@ -214,19 +226,22 @@ def compare_losses(
 
 
 def loss_runs(summary: StudySummary, predictions: Mapping[int, Labels], score: str = "macro_f1") -> tuple[LossRun, ...]:
-    """The losses of a study that compares them, in its order.
+    """The losses of a study that compares them, in its order; several pairs of LMF are told apart by α and β.
 
     Args:
         summary: the study.
         predictions: predicted classes of all test images, by the point's number (`PointRow.point`).
         score: what is compared.
     """
+    from study.reporting.loss_figures import loss_name as name_of
+
     runs = []
+    several = Counter(loss.loss for loss in summary.losses)
     for loss in summary.losses:
         scores = {row.seed: row.score("test", score) for row in loss.rows}
         runs.append(
             LossRun(
-                loss.loss,
+                loss.loss if several[loss.loss] == 1 else name_of(loss, summary.losses),
                 {seed: value for seed, value in scores.items() if value is not None},
                 {row.seed: predictions[row.point] for row in loss.rows if row.point in predictions},
             )
@@ -314,7 +329,12 @@ def _welch_interval(first: LossRun, second: LossRun) -> tuple[float, float] | No
 def _judge(comparison: LossComparison, corrected: float | None, level: float) -> LossComparison:
     if comparison.p_seeds is None or corrected is None:
         return replace(comparison, p_corrected=corrected)
-    verdict = SAME if corrected > level else BETTER if comparison.difference > 0 else WORSE
+    if corrected > level:
+        verdict = SAME
+    elif comparison.p_images is None:
+        verdict = UNKNOWN
+    else:
+        verdict = BETTER if comparison.difference > 0 else WORSE
     return replace(comparison, p_corrected=corrected, verdict=verdict)
 
 

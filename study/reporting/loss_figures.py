@@ -105,7 +105,7 @@ def loss_scores(rows: Sequence[LossRow], split: str = "test") -> Picture:
 
 
 def loss_sentence(rows: Sequence[LossRow], split: str = "test") -> str:
-    """What to read from a comparison: which loss has the highest mean, and by how much.
+    """What to read from a comparison: the order of the means. What can be told apart is for tests to say.
 
     Args:
         rows: the losses on one split.
@@ -114,18 +114,13 @@ def loss_sentence(rows: Sequence[LossRow], split: str = "test") -> str:
     ranked = sorted(rows, key=lambda row: -(row.spread.mean or 0.0))
     if not ranked:
         return "No loss is complete yet."
-    first = ranked[0]
-    text = f"{first.name} has the highest mean {SPLIT_NAMES[split]} macro F1, {percent(first.spread.mean)} %"
+    text = f"{ranked[0].name} has the highest mean {SPLIT_NAMES[split]} macro F1, {percent(ranked[0].spread.mean)} %"
     if len(ranked) == 1:
         return f"{text}; no other loss is complete yet."
-    second = ranked[1]
-    gap = (first.spread.mean or 0.0) - (second.spread.mean or 0.0)
-    text += f", {percent(gap)} percentage points above {second.name}"
-    if min(len(first.seeds), len(second.seeds)) == 1:
+    rest = ", ".join(f"{row.name} with {percent(row.spread.mean)} %" for row in ranked[1:])
+    text += f", before {rest}"
+    if min(len(row.seeds) for row in ranked) == 1:
         return f"{text}; with one seed, nothing is known of the noise."
-    if first.interval and second.interval:
-        together = first.interval[0] <= second.interval[1]
-        return f"{text}; their intervals {'overlap' if together else 'do not overlap'}."
     return f"{text}."
 
 

@@ -1,4 +1,4 @@
-"""Pictures of losses over several datasets and models: means over models (the paper's Fig 1), and ranks."""
+"""Pictures of losses over several comparisons: means over models (the paper's Fig 1), and ranks."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from study.paper import names
 from study.reporting.figures import SPLIT_NAMES
-from study.reporting.loss_figures import loss_rows
+from study.reporting.loss_figures import loss_name
 from study.reporting.marks import LEGEND_BELOW, axis_name, beside, mark, name_places
+from study.reporting.paper_tables import blocks_by_model
 from study.reporting.picture import Picture, empty_figure, in_percent, label, short
+from study.reporting.ranking import LossRanks, rank_losses, rank_table
 from study.reporting.statistics import Spread, StudySummary, spread_of
 from study.reporting.text import counted, percent, percent_spread
 
 
 @dataclass(frozen=True)
 class LossCell:
-    """One loss on one dataset with one model.
+    """One loss of one comparison, which is of a dataset with a model.
 
     Attributes:
-        dataset: the dataset's name.
+        study: the comparison's name; no other one has it.
+        dataset: the dataset's name, with the study's behind it where several compare on it with the same model.
         model: the model's name.
         loss: the loss's name.
-        score: macro F1, a fraction: the mean over seeds.
+        score: macro F1, a fraction: the mean over seeds; None where no seed is complete.
     """
 
+    study: str
     dataset: str
     model: str
     loss: str
-    score: float
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,11 @@ class DatasetLossRow:
 
 @dataclass(frozen=True)
 class RankRow:
-    """One loss's ranks over all datasets and models.
+    """One loss's ranks over all comparisons.
 
     Attributes:
         loss: the loss's name.
-        ranks: its rank for each dataset and model, 1 for the best; equal scores share the mean of their ranks.
+        ranks: its rank in each comparison, 1 for the best; equal scores share the mean of their ranks.
         firsts: how often no other loss has a better score.
     """
 
@@ -70,17 +75,20 @@ class RankRow:
 
 
 def loss_cells(summaries: Iterable[StudySummary], split: str = "test") -> tuple[LossCell, ...]:
-    """The mean macro F1 of each loss of each study that compares losses.
+    """The mean macro F1 of each loss of each study that compares losses, in the order of the tables.
 
     Args:
-        summaries: the studies; each is a dataset with a model.
+        summaries: the studies; those that compare no losses, or have none complete, are left out.
         split: `val` or `test`.
     """
+    blocks = blocks_by_model(summary for summary in summaries if summary.losses)
     return tuple(
-        LossCell(summary.study.dataset, summary.study.model, row.name, row.spread.mean)
-        for summary in summaries
-        for row in loss_rows(summary, split)
-        if row.spread.mean is not None
+        LossCell(
+            block.summary.study.name, block.title, model, loss_name(one, block.losses), one.score(split, "macro_f1")
+        )
+        for model, members in blocks.items()
+        for block in members
+        for one in block.losses
     )
 
 
@@ -88,13 +96,14 @@ def dataset_loss_rows(cells: Iterable[LossCell]) -> tuple[DatasetLossRow, ...]:
     """One row a dataset and loss, over its models; datasets and losses in the order in which they come.
 
     Args:
-        cells: scores; a later one of the same dataset, model and loss replaces an earlier one.
+        cells: as `loss_cells` gives them; those without a score are left out.
     """
     groups: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     losses: dict[str, None] = {}
     for cell in cells:
-        groups[cell.dataset][cell.loss][cell.model] = cell.score
-        losses[cell.loss] = None
+        if cell.score is not None:
+            groups[cell.dataset][cell.loss][cell.model] = cell.score
+            losses[cell.loss] = None
     return tuple(
         DatasetLossRow(dataset, loss, by_loss[loss], spread_of(by_loss[loss].values()))
         for dataset, by_loss in groups.items()
@@ -137,35 +146,33 @@ def dataset_losses(rows: Sequence[DatasetLossRow], split: str = "test") -> Pictu
 
 
 def rank_rows(cells: Iterable[LossCell]) -> tuple[RankRow, ...]:
-    """The ranks of the losses over all datasets and models, the best mean rank first.
-
-    Only those datasets and models count that have a score of every loss.
+    """The ranks of the losses over all comparisons, the best mean rank first, by the rule of `rank_table`.
 
     Args:
-        cells: scores; a later one of the same dataset, model and loss replaces an earlier one.
+        cells: as `loss_cells` gives them.
     """
-    from scipy.stats import rankdata
-
-    blocks: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    losses: dict[str, None] = {}
-    for cell in cells:
-        blocks[cell.dataset, cell.model][cell.loss] = cell.score
-        losses[cell.loss] = None
-    whole = [block for block in blocks.values() if len(block) == len(losses)]
-    ranks: dict[str, list[float]] = {loss: [] for loss in losses}
-    for block in whole:
-        for loss, rank in zip(losses, rankdata([-block[loss] for loss in losses]), strict=True):
-            ranks[loss].append(float(rank))
+    found = rank_table(_by_study(cells))
+    if not found.comparisons:
+        return ()
+    firsts = (found.scores == found.scores.max(axis=1, keepdims=True)).sum(axis=0)
     rows = [
-        RankRow(loss, tuple(mine), sum(block[loss] == max(block.values()) for block in whole))
-        for loss, mine in ranks.items()
-        if mine
+        RankRow(loss, tuple(map(float, ranks)), int(first))
+        for loss, ranks, first in zip(found.losses, found.ranks.T, firsts, strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: row.mean))
 
 
+def rank_cells(cells: Iterable[LossCell]) -> LossRanks:
+    """The tests of the same ranks, LMF against each other loss; see `rank_losses`.
+
+    Args:
+        cells: as `loss_cells` gives them.
+    """
+    return rank_losses(_by_study(cells), names.loss_name("lmf"))
+
+
 def loss_ranks(rows: Sequence[RankRow]) -> Picture:
-    """The mean rank of each loss over all datasets and models, and how often it has which rank.
+    """The mean rank of each loss over all comparisons, and how often it has which rank.
 
     Args:
         rows: as `rank_rows` gives them.
@@ -214,45 +221,36 @@ def dataset_sentence(rows: Sequence[DatasetLossRow]) -> str:
     """What to read from the losses by dataset: which one has the highest mean where.
 
     Args:
-        rows: as `dataset_loss_rows` gives them.
+        rows: as `dataset_loss_rows` gives them; of a dataset only losses count that have all of its models.
     """
-    best: dict[str, DatasetLossRow] = {}
+    by_dataset: dict[str, list[DatasetLossRow]] = defaultdict(list)
     for row in rows:
-        known = best.get(row.dataset)
-        if known is None or (row.spread.mean or 0.0) > (known.spread.mean or 0.0):
-            best[row.dataset] = row
-    if not best:
-        return "No loss is complete yet."
-    return (
-        "The highest mean over the models has "
-        + "; ".join(
-            f"{row.loss} on {dataset} ({percent_spread(row.spread.mean, row.spread.average_deviation)} %)"
-            for dataset, row in best.items()
-        )
-        + "."
-    )
-
-
-def rank_sentence(rows: Sequence[RankRow]) -> str:
-    """What to read from the ranks: which loss has the best mean rank, and how often it is first.
-
-    Args:
-        rows: as `rank_rows` gives them.
-    """
-    if not rows:
-        return "No dataset and model has a score of every loss yet, so there are no ranks."
-    first = rows[0]
-    tied = [row.loss for row in rows[1:] if math.isclose(row.mean, first.mean)]
-    also = f", as has {' and '.join(tied)}" if tied else ""
-    return (
-        f"{first.loss} has the best mean rank, {first.mean:.2f} of {len(rows)} losses{also}, and the highest score in "
-        f"{first.firsts} of {counted(len(first.ranks), 'comparison')}."
-    )
+        by_dataset[row.dataset].append(row)
+    found: list[str] = []
+    for dataset, members in by_dataset.items():
+        models = {model for row in members for model in row.models}
+        able = [row for row in members if row.models.keys() == models]
+        if able:
+            best = max(able, key=lambda row: row.spread.mean or 0.0)
+            over = f" over {len(models)} models" if len(models) > 1 else ""
+            found.append(f"{best.loss}{' has the highest mean' * (not found)} on {dataset} ({_figure(best)}{over})")
+    return f"{'; '.join(found)}." if found else "No loss is complete yet."
 
 
 def _dataset_hover(row: DatasetLossRow) -> str:
     models = "".join(f"<br>{label(model)}: {percent(score)} %" for model, score in row.models.items())
-    return (
-        f"{label(row.dataset)}, {label(row.loss)}<br>"
-        f"{percent_spread(row.spread.mean, row.spread.average_deviation)} %{models}"
-    )
+    return f"{label(row.dataset)}, {label(row.loss)}<br>{_figure(row)}{models}"
+
+
+def _figure(row: DatasetLossRow) -> str:
+    """The mean with its average deviation, which one model alone has not."""
+    several = row.spread.count > 1
+    mean = row.spread.mean
+    return f"{percent_spread(mean, row.spread.average_deviation) if several else percent(mean)} %"
+
+
+def _by_study(cells: Iterable[LossCell]) -> dict[str, dict[str, float | None]]:
+    scores: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for cell in cells:
+        scores[cell.study][cell.loss] = cell.score
+    return scores

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from study.paper.names import loss_name
+from study.reporting.hardware import hardware_sentence
 from study.reporting.leakage import has_leaks, leakage_line
 from study.reporting.rows import StudyData
 from study.reporting.statistics import StudySummary
@@ -199,6 +200,9 @@ def _hardware(data: StudyData) -> str:
     kinds = sorted({"GPUs" if record.device.startswith("cuda") else "processors" for record in data.attempts})
     hosts = len({record.host for record in data.attempts})
     seconds = sum(epoch.seconds for epoch in data.epochs)
+    found = hardware_sentence(data.hardware)
+    if found:
+        return f"{found} It took {seconds / 3600:.1f} hours in all."
     return f"Training took {seconds / 3600:.1f} hours on {' and '.join(kinds)} of {counted(hosts, 'machine')}."
 
 

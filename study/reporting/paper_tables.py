@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from study.paper import names, published
 from study.paper.consistency import inconsistencies
 from study.paper.published import METRICS
+from study.reporting.ranking import rank_table
 from study.reporting.statistics import LossSummary, StudySummary
 from study.reporting.tables import Table
-from study.reporting.text import NONE, factor, percent, score_name
+from study.reporting.text import NONE, counted, factor, percent, score_name
 
 
 @dataclass(frozen=True)
@@ -185,37 +186,38 @@ def factors(summaries: Iterable[StudySummary], *, with_paper: bool = True) -> Ta
 
 
 def average_ranks(blocks: Iterable[Block], name: str = "macro_f1") -> Table | None:
-    """How the losses rank on average over datasets and models, 1 for the best; None where nothing can be ranked.
+    """How the losses rank on average over comparisons, 1 for the best; None where nothing can be ranked.
 
-    Losses count that every study compares; datasets and models count for which each of these has a score; equal scores
-    share their ranks. Beside ours stand the ranks by the published scores over the paper's twelve datasets and models,
-    among those of our losses that the paper compares.
+    Which losses and comparisons count is the rule of `rank_table`; equal scores share their ranks. Beside ours stand
+    the ranks by the published scores over the paper's twelve datasets and models, among those of our losses that the
+    paper compares.
 
     Args:
         blocks: all of all models; those of studies of α and β are left out.
         name: the test score, one of `METRICS`.
     """
-    compared = [block for block in blocks if block.summary.losses]
-    if not compared:
+    found = rank_table(
+        {
+            block.summary.study.name: {title: _score(one, name) for title, _, one in _lines(block, False)}
+            for block in blocks
+            if block.summary.losses
+        }
+    )
+    if not found.comparisons:
         return None
-    scores = [{title: _score(summary, name) for title, _, summary in _lines(block, False)} for block in compared]
-    titles = [title for title in scores[0] if all(title in block for block in scores)]
-    full = [[block[title] for title in titles] for block in scores]
-    ours = mean_ranks([[v for v in values if v is not None] for values in full if None not in values])
-    if len(titles) < 2 or not ours:
-        return None
+    titles = found.losses
+    ours = [float(rank) for rank in found.ranks.mean(axis=0)]
     in_paper = [loss for loss, title in names.LOSSES.items() if title in titles]
     cells = {(row.dataset, row.model, row.loss): row.get(name) for row in published.published().scores}
     places = dict.fromkeys((dataset, model) for dataset, model, _ in cells)
     theirs = mean_ranks([[cells[*place, loss] for loss in in_paper] for place in places]) if len(in_paper) > 1 else ()
     paper = dict(zip((names.LOSSES[loss] for loss in in_paper), theirs, strict=True)) if theirs else {}
     ranked = sorted(zip(ours, titles, strict=True), key=lambda pair: pair[0])
-    complete = sum(None not in values for values in full)
     rows = [
         (title, f"{rank:.2f}", *([f"{paper[title]:.2f}" if title in paper else NONE] if paper else []))
         for rank, title in ranked
     ]
-    heading = f"mean rank of {len(titles)} over {complete} datasets and models"
+    heading = f"mean rank of {len(titles)} over {counted(len(found.comparisons), 'comparison')}"
     others = [f"paper: mean rank of {len(in_paper)} over {len(places)}"] if paper else []
     return Table(("loss", heading, *others), tuple(rows))
 

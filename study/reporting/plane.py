@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from study.reporting.choice import select_note
 from study.reporting.marks import LEGEND_BELOW
 from study.reporting.pair_rows import (
     KINDS,
@@ -123,11 +124,12 @@ def plane(summary: StudySummary) -> Picture:
     return Picture("plane", f"All points over α and β{shown_note(len(shown), len(rows))}", figure)
 
 
-def plane_sentence(rows: Sequence[PairRow]) -> str:
+def plane_sentence(rows: Sequence[PairRow], select: str = "macro_f1") -> str:
     """What to read from the plane: where the best lies, and which points come near it.
 
     Args:
         rows: all points, as `pair_rows` gives them.
+        select: the score that validation chooses by.
     """
     best = chosen_row(rows)
     if best is None:
@@ -137,7 +139,7 @@ def plane_sentence(rows: Sequence[PairRow]) -> str:
     near = [row for row in rows if row is not best and abs(row.mean("val") - best.mean("val")) <= NEAR]
     text = (
         f"Validation chooses {point_text(best)} with {percent(best.mean('val'))} %, of points from "
-        f"{percent(rows[-1].mean('val'))} to {percent(rows[0].mean('val'))} %. "
+        f"{percent(rows[-1].mean('val'))} to {percent(rows[0].mean('val'))} %.{select_note(select)} "
     )
     if not near:
         return f"{text}No other point lies within {100 * NEAR:g} percentage point of it."

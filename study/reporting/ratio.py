@@ -162,16 +162,12 @@ def ratio_sentence(rows: Sequence[PairRow], split: str = "val") -> str:
     groups = [group for group in ratio_groups(rows, split) if group.points >= _LEAST_GROUP]
     scores = [row.mean(split) for row in rows]
     if not groups:
-        return (
-            "Fewer than three points have the same β/α, so what the ratio decides cannot be told here from what is "
-            "weight decay and chance."
-        )
+        return "Fewer than three points have the same β/α, so what the ratio decides cannot be told here from chance."
     largest = max(groups, key=lambda group: (group.points, group.high - group.low, -group.ratio))
     within, overall = largest.high - largest.low, max(scores) - min(scores)
     # A search's points may all have one ratio, and then there is nothing beside it.
     share = f", {round(100 * within / overall)} % of the range of all points" if overall > 0 else ""
     return (
-        "Adam does not feel a common factor of α and β, so points of equal β/α differ by weight decay and chance "
-        f"alone: the {largest.points} points with β/α = {largest.ratio:.4g} lie {percent(within)} percentage points "
+        f"The {largest.points} points with β/α = {largest.ratio:.4g} lie {percent(within)} percentage points "
         f"apart{share}."
     )

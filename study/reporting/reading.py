@@ -30,6 +30,7 @@ def read_studies(database: Database, names: Sequence[str], artifacts: Artifacts 
         StorageError: there is no such study, or the database cannot be read.
     """
     from storage.costs import read_costs
+    from storage.hardware import read_hardware
     from storage.queries import read_attempts, read_epochs, read_study
 
     costs = read_costs(database)
@@ -37,7 +38,13 @@ def read_studies(database: Database, names: Sequence[str], artifacts: Artifacts 
     for name in dict.fromkeys(names):
         study = read_study(database, name)
         cost = costs.get(study.study_id)
-        data = StudyData(study, read_epochs(database, name), read_attempts(database, name), cost)
+        data = StudyData(
+            study,
+            read_epochs(database, name),
+            read_attempts(database, name),
+            cost,
+            hardware=read_hardware(database, name),
+        )
         found.append(data if artifacts is None else _with_files(database, data, artifacts))
     return tuple(found)
 

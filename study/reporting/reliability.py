@@ -80,16 +80,18 @@ def reliability_diagram(found: Calibration) -> Picture:
     return Picture("reliability", "Calibration of the best trial on test", figure)
 
 
-def reliability_sentence(found: Calibration) -> str:
+def reliability_sentence(found: Calibration, of: str | None = None) -> str:
     """What to read from the diagram: whether the model is too sure, and what the temperature mends.
 
     Args:
         found: a trial's calibration on test.
+        of: what the trial is called, which the sentence then begins with.
     """
     before, after = found.before, found.after
+    begin = f"{of[:1].upper()}{of[1:]}: on" if of else "On"
     text = (
-        f"On test the mean confidence is {percent(before.confidence)} % and the accuracy {percent(before.accuracy)} %: "
-        f"{_tendency(before)}; the expected calibration error is {percent(before.ece)} %"
+        f"{begin} test the mean confidence is {percent(before.confidence)} % and the accuracy "
+        f"{percent(before.accuracy)} %: {_tendency(before)}; the expected calibration error is {percent(before.ece)} %"
     )
     temperature, to = f"{found.temperature:.3g}", f" ({percent(after.ece)} % with it)"
     if not found.fitted:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from storage.costs import StudyCost
+    from storage.hardware import Hardware
     from storage.queries import AttemptRecord, EpochRecord, PointRecord, StudyRecord
     from study.reporting.cams import CamSheet
     from study.reporting.predictions import TrialPredictions
@@ -42,6 +43,7 @@ class StudyData:
         cost: what it cost so far, where that was read.
         predictions: what trials predicted, by point; of those alone that a report shows.
         cams: where its networks look; None where that was not asked for.
+        hardware: on what its points were trained, where that was read.
     """
 
     study: StudyRecord
@@ -50,6 +52,7 @@ class StudyData:
     cost: StudyCost | None = None
     predictions: Mapping[int, TrialPredictions] = field(default_factory=dict)
     cams: CamSheet | None = None
+    hardware: tuple[Hardware, ...] = ()
 
 
 @dataclass(frozen=True)

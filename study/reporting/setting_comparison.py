@@ -83,7 +83,7 @@ class SettingComparison:
         known = [pair for pair in self.pairs if pair.difference is not None]
         if not known:
             return ""
-        where = f"{score_name(self.score)} on {'validation' if self.split == 'val' else self.split}, {_SHARED}"
+        where = f"{score_name(self.score)} on {'validation' if self.split == 'val' else self.split} ({_SHARED})"
         told = [pair for pair in known if pair.told]
         if told:
             text = f"By {where}, {'; '.join(self._told_text(pair) for pair in told)}"
@@ -92,8 +92,8 @@ class SettingComparison:
             most = max(known, key=lambda pair: abs(pair.difference or 0.0))
             together = self.overall_p is not None and self.overall_p <= self.level
             text = (
-                f"{'Two by two, the' if together else 'The'} settings cannot be told apart by {where}: the largest mean difference, "
-                f"{_pair_text(most)}, is {points_text(abs(most.difference or 0.0), self.score)} "
+                f"{'Two by two, the' if together else 'The'} settings cannot be told apart by {where}: the largest "
+                f"mean difference, {_pair_text(most)}, is {points_text(abs(most.difference or 0.0), self.score)} "
                 f"({p_text(1.0 if most.p_corrected is None else most.p_corrected)} after Holm's correction)."
             )
         text += self._overall_text(bool(told))
@@ -114,7 +114,9 @@ class SettingComparison:
         if self.overall_p <= self.level:
             which = "" if told else ", but which one does cannot be said"
             return f" Together they differ by more than chance {facts}{which}."
-        return f" By rank alone all together cannot be told apart {facts}." if told else f" Nor can all together {facts}."
+        return (
+            f" By rank alone all together cannot be told apart {facts}." if told else f" Nor can all together {facts}."
+        )
 
     def _told_text(self, pair: SettingDifference) -> str:
         difference = pair.difference or 0.0
@@ -243,14 +245,15 @@ def _exact_friedman_p(ranks: NDArray[np.int64]) -> float | None:
     if math.factorial(columns) > _MOST_RANKINGS:
         return None
     places = (2 * blocks * columns + 1) ** np.arange(columns, dtype=np.float64)
-    sums, shares = np.sort(ranks[:1], axis=1), np.ones(1)
+    sums = np.sort(ranks[:1], axis=1)
+    shares: NDArray[np.float64] = np.ones(1)
     for block in ranks[1:]:
         orders = np.array(sorted(set(permutations(block.tolist()))), np.int64)
         if len(sums) * len(orders) > _MOST_RANKINGS or places[-1] > 2**40:
             return None
         reached = np.sort((sums[:, None] + orders).reshape(-1, columns), axis=1)
         _, first, which = np.unique(reached @ places.astype(np.int64), return_index=True, return_inverse=True)
-        shares = np.bincount(which, np.repeat(shares / len(orders), len(orders)))
+        shares = np.bincount(which, np.repeat(shares / len(orders), len(orders))).astype(np.float64)
         sums = reached[first]
     observed = (ranks.sum(axis=0) ** 2).sum()
     return float(min(1.0, shares[(sums**2).sum(axis=1) >= observed].sum()))

@@ -11,6 +11,7 @@ from study.reporting.leakage import headline
 from study.reporting.rows import CLASS_SCORES, SCORES, SPLITS, StudyData, class_rows, epoch_rows, point_rows
 from study.reporting.statistics import StudySummary, summarize
 from study.reporting.text import without_credentials
+from study.reporting.typeset import defused
 
 if TYPE_CHECKING:
     from storage.queries import StudyRecord
@@ -99,7 +100,8 @@ NAMES = ("settings", "points", "epochs", "classes")
 def sheets(studies: Sequence[StudyData], *, messages: bool = True) -> dict[str, str]:
     """The report's tables as CSV texts with a header line; an empty cell is a missing value.
 
-    Scores are fractions, but `mcc` and `kappa` lie in [-1, 1]; sensitivity is stated at the row's `specificity`.
+    Scores are fractions, but `mcc` and `kappa` lie in [-1, 1]; sensitivity is stated at the row's `specificity`. Text
+    that a spreadsheet would compute is `study.reporting.typeset.defused`.
 
     The last columns count the groups (lesions, patients) with images in training and also in validation or test, of
     the kind that leaks first; they are empty where no kind is known.
@@ -196,5 +198,5 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([without_credentials(cell) if isinstance(cell, str) else cell for cell in row])
+        writer.writerow([defused(without_credentials(cell)) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue()

@@ -20,7 +20,7 @@ _RULES = re.compile(r"([-,'])(?=\1)")
 
 _LABEL = re.compile(r"[^A-Za-z0-9:._-]+")
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#!])")
-_NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?%?(?: ± \d[\d.,]*)?")
+_NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?%?(?: ± \d[\d.,]*| to [+-]?\d[\d.,]*(?:[eE][+-]?\d+)?%?)?")
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a cell begins with that a spreadsheet computes; the last four are their full-width forms."""
 
@@ -75,8 +75,7 @@ def markdown_table(table: Table) -> str:
 def csv_table(table: Table) -> str:
     """A table as CSV with a header line; numbers stand as they are shown.
 
-    A cell of text that a spreadsheet would compute, one that begins with `=`, `+`, `-` or `@`, after blanks too, gets
-    an apostrophe before it, which spreadsheets take for "this is text". Negative numbers stay numbers.
+    A cell of text that a spreadsheet would compute is `defused`.
 
     Args:
         table: its text.
@@ -84,8 +83,21 @@ def csv_table(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in (table.columns, *table.rows):
-        writer.writerow([_defused(without_credentials(cell)) for cell in row])
+        writer.writerow([defused(without_credentials(cell)) for cell in row])
     return text.getvalue()
+
+
+def defused(cell: str) -> str:
+    """The cell as a spreadsheet may open it: text that it would compute gets an apostrophe before it.
+
+    That is text which begins with `=`, `+`, `-` or `@`, after blanks too; spreadsheets take the apostrophe for "this is
+    text". Negative numbers and intervals between numbers stay as they are.
+
+    Args:
+        cell: the cell of a CSV file.
+    """
+    risky = cell.lstrip().startswith(_FORMULA) or cell.startswith(("\t", "\r", "\n"))
+    return f"'{cell}" if risky and not _NUMBER.fullmatch(cell) else cell
 
 
 def _marks(table: Table) -> list[list[bool]]:
@@ -122,11 +134,6 @@ def _printable(character: str) -> str:
 def _markdown(text: str) -> str:
     escaped = _MARKDOWN.sub(r"\\\1", _flat(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _defused(cell: str) -> str:
-    risky = cell.lstrip().startswith(_FORMULA) or cell.startswith(("\t", "\r", "\n"))
-    return f"'{cell}" if risky and not _NUMBER.fullmatch(cell) else cell
 
 
 def _latex_letters(text: str) -> str:

@@ -147,8 +147,7 @@ class Winner:
         else:
             kinds = p_text(self.p) if images is None else f"{p_text(self.p)}, over the images {p_text(images)}"
             text = (
-                f"No winner can be named: {best} has the best mean, but {rest} cannot be told from it; {lead} "
-                f"({kinds})"
+                f"No winner can be named: {best} has the best mean, but {rest} cannot be told from it; {lead} ({kinds})"
             )
         text += f". What may be the best has {_range_text('α', self.alphas)} and {_range_text('β', self.betas)}"
         if others == self.points - 1:
@@ -178,9 +177,7 @@ class Winner:
         return (min(values), max(values)) if values else None
 
 
-def find_winner(
-    groups: Mapping[Factors, SeedScores], level: float = LEVEL, best: Factors | None = None
-) -> Winner:
+def find_winner(groups: Mapping[Factors, SeedScores], level: float = LEVEL, best: Factors | None = None) -> Winner:
     """Ask whether the (α, β) with the best mean is best beyond the seeds' noise.
 
     The best was chosen by the same scores, and it need not be paid for with a correction: the ordinary two-sided

@@ -136,7 +136,7 @@ def _how_sure(summary: StudySummary, winner: Winner) -> str:
     sentences = (
         winner.sentence(summary.select),
         winner.neighbours_sentence(find_neighbours(summary)),
-        share.sentence(summary.select),
+        "" if share.reason and share.reason == winner.reason else share.sentence(summary.select),
     )
     return paragraph(" ".join(filter(None, sentences)))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from study.reporting import tables
 from study.reporting.composing import Composer
+from study.reporting.hardware import hardware_table
 from study.reporting.methods import PAPER_BIBTEX, PAPER_CITATION, methods_paragraph
 from study.reporting.rows import StudyData
 from study.reporting.sections.base import paragraph, short_note
@@ -55,6 +56,8 @@ def how_section(data: StudyData, summary: StudySummary, page: Composer) -> str:
     )
     if data.attempts:
         content += paragraph(tables.attempts_sentence(data))
+        if data.hardware:
+            content += page.table("hardware", "What it ran on", hardware_table(data.hardware))
         attempts = tables.attempts(data)
         if not page.shows_patient_data:
             attempts = replace(attempts, columns=attempts.columns[:-1], rows=tuple(row[:-1] for row in attempts.rows))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+
 from study.reporting import evidence_tables
 from study.reporting.calibration import calibrate
 from study.reporting.comparing import LossRun, compare_losses
@@ -29,7 +31,35 @@ def test_rivals_are_the_hardest_first_with_what_the_test_says(records):
     ]
     assert {row[-1] for row in table.rows} == {"yes"}
     same = noisy_study(records, 0.0)
-    assert {row[-1] for row in evidence_tables.rivals(same, winner_of(same)).rows} == {"no"}
+    table = evidence_tables.rivals(same, winner_of(same))
+    assert {row[-1] for row in table.rows} == {"no"}
+    assert table.columns[5] == "p over seeds (Holm)"
+
+
+def test_the_p_of_a_rival_is_the_one_that_decided(records):
+    """A winner may be told from points whose p would not withstand a correction for all of them."""
+    random = np.random.default_rng(20_240_002)
+    for _ in range(50):
+        points = [
+            records.point(1.0, 0.5 + place / 100, float(0.6 + 0.01 * random.normal() + 0.02 * (place == 3)), seed=seed)
+            for place in range(12)
+            for seed in range(5)
+        ]
+        summary = summarize(records.study(points))
+        winner = winner_of(summary)
+        if winner.crowned and winner.closest.p_corrected > 0.05:
+            break
+    assert winner.crowned
+    table = evidence_tables.rivals(summary, winner)
+    assert table.columns[5:] == ("p over seeds (not corrected)", "told from the best")
+    assert table.rows[0][5] == f"{winner.closest.p:.3f}"
+    assert all(float(row[5].removeprefix("< ")) <= 0.05 and row[-1] == "yes" for row in table.rows)
+    sure = evidence_tables.rivals(summary, winner.with_images(0.02))
+    assert sure.columns[5:7] == ("p over seeds (not corrected)", "p over images")
+    assert [row[6] for row in sure.rows[:2]] == ["0.020", "–"]
+    chance = evidence_tables.rivals(summary, winner.with_images(0.4))
+    assert chance.columns[5] == "p over seeds (Holm)"
+    assert chance.rows[0][5:] == (f"{winner.closest.p_corrected:.3f}", "0.40", "no")
 
 
 def test_no_more_rivals_than_a_reader_needs(records):
@@ -52,8 +82,6 @@ def test_comparisons_show_both_kinds_of_chance_and_the_verdict():
 
 
 def test_calibration_shows_what_a_temperature_mends(records):
-    import numpy as np
-
     truth = np.arange(200) % 2
     sure = np.where(np.arange(200)[:, None] % 4 == 0, [[0.98, 0.02]], [[0.02, 0.98]])
     sure = np.where(truth[:, None] == 1, sure, sure[:, ::-1])

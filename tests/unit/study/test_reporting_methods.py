@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from storage.hardware import Hardware
 from study.reporting.methods import PAPER_BIBTEX, PAPER_CITATION, methods_paragraph
 from study.reporting.rows import StudyData
 from study.reporting.statistics import summarize
@@ -143,3 +144,13 @@ def test_an_old_description_gives_a_paragraph_all_the_same(records):
 def test_the_paper_is_cited():
     assert "arXiv:2212.12741" in PAPER_CITATION
     assert "2212.12741" in PAPER_BIBTEX
+
+
+def test_hardware_is_named_where_workers_told_it(records):
+    point = records.point(1.0, 1.0, 0.5)
+    study = records.study([point], spec=SPEC)
+    gpu = Hardware("node1", "gpu", "NVIDIA H100", {"cuda": "12.8"}, frozenset({"node1 cuda:0"}), 1, 20.0)
+    data = StudyData(study, (), (records.attempt(point),), hardware=(gpu,))
+    text = methods_paragraph(data, summarize(study))
+    assert "NVIDIA H100 (CUDA 12.8). It took 0.0 hours in all." in text
+    assert "node1" not in text

@@ -132,6 +132,9 @@ def test_seeds_that_shift_all_points_equally_leave_a_share_without_interval():
     found = variance_share(shared([[0.5, 0.6], [0.7, 0.8]]))
     assert 0 < found.share < 1
     assert (found.interval, found.p) == (None, None)
+    missing = measure_noise(shared([[0.5, 0.6], [0.7, 0.8]])).missing
+    assert missing.startswith("each seed shifts all points equally")
+    assert "; with α and β fixed, a seed moves it by 7.07 points" in found.sentence()
 
 
 def test_the_sentence_says_share_interval_and_seed():

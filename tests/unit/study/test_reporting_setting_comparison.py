@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from itertools import product
+from dataclasses import replace
+from itertools import permutations, product
+from math import factorial
 
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def test_the_least_p_of_sign_flips():
     assert sign_flip_p([1.0]) == least_sign_flip_p(1) == 1.0
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
     assert least_sign_flip_p(10) == pytest.approx(2 / 1024)
-    assert sign_flip_p(list(np.arange(1.0, 31.0))) < 1e-4
+    assert sign_flip_p(list(np.arange(1.0, 31.0))) == pytest.approx(least_sign_flip_p(30)) == pytest.approx(2e-4)
 
 
 def test_settings_are_compared_value_by_value_without_the_shared_point(records):
@@ -68,11 +70,13 @@ def test_settings_are_compared_value_by_value_without_the_shared_point(records):
         assert one.p == pytest.approx(min(1, raw[-1]))
     assert [one.p_corrected for one in found.pairs] == pytest.approx(list(holm(np.minimum(1, raw))))
     table = [[scores[setting, value] for setting in SETTINGS] for value in values]
-    assert found.overall_p == pytest.approx(stats.friedmanchisquare(*np.array(table).T).pvalue)
+    assert found.overall_p == friedman_p(table)
     assert (found.blocks, found.seeds, found.split) == (10, 1, "test")
     assert found.sentence().startswith(
-        "The settings cannot be told apart by macro F1 on test: the largest mean difference"
+        "The settings cannot be told apart by macro F1 on test (without the shared point α = β = 1): the largest mean "
+        "difference, "
     )
+    assert f" after Holm's correction). Nor can all together (p = {found.overall_p:.2f}, Friedman's" in found.sentence()
     assert "with one seed, a difference may be this seed's" in found.sentence()
 
 
@@ -87,9 +91,12 @@ def test_a_setting_that_is_better_everywhere_is_told_from_the_others(records):
     assert [one.told for one in found.pairs] == [True, False, True]
     assert found.pairs[0].p_corrected == pytest.approx(3 * 2 / 1024)
     text = found.sentence()
-    assert text.startswith("By macro F1 on test, α = 1 is better than α = β by 2.")
+    assert text.startswith("By macro F1 on test (without the shared point α = β = 1), α = 1 is better than α = β by 2.")
     assert "; α = 1 is better than β = 1 by " in text
-    assert "; the others cannot be told apart. All together: p < 0.001 (Friedman's test over 10 values)." in text
+    assert (
+        "; the others cannot be told apart. Together they differ by more than chance (p < 0.001, Friedman's test over "
+        "10 values)."
+    ) in text
     assert "one seed" not in text
 
 
@@ -132,12 +139,59 @@ def test_a_search_has_no_settings_to_compare(records):
     assert (found.pairs, found.overall_p, found.sentence()) == ((), None, "")
 
 
-@pytest.mark.parametrize(("columns", "needed"), [(3, 3), (4, 3), (5, 3), (7, 3), (11, 2)])
+def test_all_together_may_differ_where_no_two_can_be_told_apart(records):
+    """The order is the same at all of four values, and four values cannot bring a pair below p = 0.125."""
+    order = {"joint": 0.5, "beta": 0.6, "alpha": 0.7}
+    values = (0.5, 0.7, 1.5, 2.0)
+    same = compare_settings(study_of(records, lambda setting, value, seed: order[setting] + value / 100, grid=values))
+    assert not any(one.told for one in same.pairs)
+    assert same.overall_p == pytest.approx(6 / 6**4)
+    text = same.sentence()
+    assert text.startswith("Two by two, the settings cannot be told apart by macro F1 on test (without")
+    assert (
+        " Together they differ by more than chance (p = 0.005, Friedman's test over 4 values), but which one does "
+        "cannot be said."
+    ) in text
+
+
+def test_one_pair_may_be_told_where_ranks_alone_tell_nothing(records):
+    found = compare_settings(study_of(records, lambda setting, value, seed: 0.5 + (setting == "beta") / 10))
+    assert [one.told for one in found.pairs] == [True, False, True]
+    assert " By rank alone all together cannot be told apart (p = 0.20, " in replace(found, overall_p=0.2).sentence()
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (5, 3), (3, 4), (2, 5)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_friedman_with_few_blocks_is_that_of_all_rankings(shape, ties):
+    random = np.random.default_rng(sum(shape))
+    scores = random.integers(0, 3, shape).astype(float) if ties else random.normal(size=shape)
+    ranks = stats.rankdata(scores, axis=1)
+    observed = (ranks.sum(axis=0) ** 2).sum()
+    sums = [np.sum(orders, axis=0) for orders in product(*(list(permutations(row)) for row in ranks))]
+    expected = np.mean((np.array(sums) ** 2).sum(axis=1) >= observed - 1e-9)
+    assert friedman_p(scores.tolist()) == pytest.approx(expected)
+
+
+def test_friedman_has_the_published_values_of_small_samples():
+    """Friedman's statistic of four blocks and three columns is at least 6.5 with p = 0.042."""
+    scores = [[1, 2, 3], [1, 2, 3], [1, 2, 3], [2, 1, 3]]
+    assert stats.friedmanchisquare(*np.array(scores).T).statistic == pytest.approx(6.5)
+    assert friedman_p(scores) == pytest.approx(0.042, abs=5e-4)
+    assert friedman_p([[1, 2, 3]] * 4) == pytest.approx(0.0046, abs=5e-5)
+
+
+def test_friedman_with_many_blocks_is_the_chi_squared_approximation():
+    scores = np.random.default_rng(3).normal(size=(40, 6))
+    assert friedman_p(scores.tolist()) == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
+
+
+@pytest.mark.parametrize(("columns", "needed"), [(3, 3), (4, 2), (5, 2), (7, 2), (11, 2)])
 def test_friedman_needs_as_many_blocks_as_equal_orders_take(columns, needed):
     assert friedman_blocks_needed(columns) == needed
     ordered = [list(range(columns))] * needed
-    assert friedman_p(ordered) == pytest.approx(stats.friedmanchisquare(*np.array(ordered).T).pvalue)
     assert friedman_p(ordered) <= 0.05
+    if columns < 9:
+        assert friedman_p(ordered) == pytest.approx(factorial(columns) ** (1 - needed))
     assert friedman_p(ordered[1:]) is None
 
 

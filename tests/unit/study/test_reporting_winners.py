@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from study.reporting.confusion_scores import balanced_accuracy, confusions, macro_f1
 from study.reporting.holm import holm
+from study.reporting.resampling import swap_test
 from study.reporting.statistics import summarize
-from study.reporting.winners import find_neighbours, find_winner, winner_of
+from study.reporting.winners import find_neighbours, find_winner, image_p, winner_of
 
 
 def groups_of(rows, shared=True):
@@ -95,7 +97,7 @@ def test_a_winner_is_told_from_all_others():
         ([[0.5, 0.6, 0.7]], "only one point is complete"),
         ([[0.5, 0.5], [0.9, 0.9]], "the seeds change nothing"),
         ([[0.1 + 0.2, 0.3], [0.9, 0.9]], "the seeds change nothing"),
-        ([[0.5, 0.6], [0.7, 0.8]], "the seeds change nothing"),
+        ([[0.5, 0.6], [0.7, 0.8]], "each seed shifts all points equally"),
     ],
 )
 def test_without_noise_to_measure_by_there_is_no_winner(rows, reason):
@@ -131,7 +133,8 @@ def test_the_sentences_of_a_winner_and_of_none():
     apart = find_winner(groups_of([[0.70, 0.71, 0.72], [0.80, 0.81, 0.83], [0.6, 0.62, 0.62]]))
     assert apart.sentence() == (
         "α = 0.6, β = 1.0 is the best of 3 points beyond the seeds' noise: its mean validation macro F1 is "
-        f"10.33 points above that of α = 0.5, β = 1.0, which comes closest (p {'< 0.001' if apart.p < 0.001 else ''})."
+        f"10.33 points above that of α = 0.5, β = 1.0, which comes closest (p {'< 0.001' if apart.p < 0.001 else ''}). "
+        "Chance in the validation images is not in this."
     )
     close = find_winner(groups_of([[0.80, 0.81, 0.82], [0.80, 0.815, 0.83], [0.50, 0.52, 0.52]]))
     text = close.sentence("balanced_accuracy")
@@ -139,10 +142,101 @@ def test_the_sentences_of_a_winner_and_of_none():
         "No winner can be named: α = 0.6, β = 1.0 has the best mean, but 1 of the 2 other points cannot be told from "
         "it; its mean validation balanced accuracy is 0.50 points above that of α = 0.5, β = 1.0"
     )
-    assert text.endswith("What may be the best has α from 0.5 to 0.6 and β = 1.0.")
+    assert text.endswith(
+        "What may be the best has α from 0.5 to 0.6 and β = 1.0. Chance in the validation images is not in this."
+    )
     two = find_winner(groups_of([[0.80, 0.81, 0.82], [0.80, 0.815, 0.83]])).sentence()
     assert "but the only other point cannot be told from it" in two
     assert two.endswith(", which is all that was tried.")
+
+
+APART = [[0.70, 0.71, 0.72], [0.80, 0.81, 0.83], [0.6, 0.62, 0.62]]
+TRUTH = np.repeat([0, 1], [80, 20])
+
+
+def test_a_crown_withstands_the_images_too_or_is_none():
+    seeds = find_winner(groups_of(APART))
+    assert seeds.with_images(None) is seeds
+    both = seeds.with_images(0.004)
+    assert (both.crowned, both.p_images, both.rivals) == (True, 0.004, seeds.rivals)
+    assert both.sentence() == (
+        "α = 0.6, β = 1.0 is the best of 3 points beyond the noise of the seeds and of the validation images "
+        "(p < 0.001, p = 0.004): its mean validation macro F1 is 10.33 points above that of α = 0.5, β = 1.0, which "
+        "comes closest."
+    )
+    chance = seeds.with_images(0.3)
+    assert (chance.crowned, chance.p_images, chance.best) == (False, 0.3, seeds.best)
+    assert [(rival.factors, rival.told) for rival in chance.rivals] == [((0.5, 1.0), False), ((0.7, 1.0), True)]
+    assert chance.indistinct == ((0.6, 1.0), (0.5, 1.0))
+    assert (chance.alphas, chance.betas) == ((0.5, 0.6), (1.0, 1.0))
+    assert chance.sentence() == (
+        "No winner can be named: α = 0.6, β = 1.0 is the best of 3 points beyond the seeds' noise, and its mean "
+        "validation macro F1 is 10.33 points above that of α = 0.5, β = 1.0, which comes closest (p < 0.001), but that "
+        "may be chance in the validation images (p = 0.30). What may be the best has α from 0.5 to 0.6 and β = 1.0. "
+        "Chance in the validation images is in this only for the point that comes closest."
+    )
+
+
+def test_images_alone_crown_nothing():
+    close = find_winner(groups_of([[0.80, 0.81, 0.82], [0.80, 0.815, 0.83], [0.50, 0.52, 0.52]]))
+    sure = close.with_images(0.001)
+    assert (sure.crowned, sure.indistinct) == (False, close.indistinct)
+    assert f"which comes closest (p = {close.p:.2f}, over the images p = 0.001)" in sure.sentence()
+    unknown = find_winner(groups_of([[0.5], [0.9]]))
+    assert unknown.with_images(0.001) is unknown
+
+
+def test_the_p_of_images_is_that_of_swapping_them():
+    random = np.random.default_rng(2)
+    best, closest = (np.where(random.random((3, 100)) < right, TRUTH, 1 - TRUTH) for right in (0.95, 0.6))
+    expected = swap_test(TRUTH, best, closest, 2, balanced_accuracy, 199)
+    assert image_p(TRUTH, best, closest, 2, "balanced_accuracy", 199) == expected == 1 / 200
+    assert image_p(TRUTH, closest, best, 2, "balanced_accuracy", 199) == 1.0
+    assert image_p(TRUTH, best, closest, 2, "macro_auc", 199) is None
+    assert image_p(TRUTH, best[:0], closest[:0], 2) is None
+
+
+def test_points_that_differ_by_what_validation_images_suit_them_are_not_crowned(tell):
+    """All do the same on images that were never drawn; each finds other images easy, and its seeds find the same."""
+    random = np.random.default_rng(5)
+    truth = np.repeat(range(4), [120, 40, 16, 4])
+    by_seeds = by_both = 0
+    for _ in range(100):
+        hard = random.normal(size=len(truth))
+        groups, predicted = {}, {}
+        for place in range(13):
+            suits = 0.7 * random.normal(size=len(truth))
+            right = hard + suits + 0.4 * random.normal(size=(5, len(truth))) + 0.5 > 0
+            factors = (1.0, float(place))
+            predicted[factors] = np.where(right, truth, (truth + 1) % 4)
+            groups[factors] = dict(enumerate(map(float, macro_f1(confusions(truth, predicted[factors], 4)))))
+        winner = find_winner(groups)
+        by_seeds += winner.crowned
+        if winner.crowned:
+            p = image_p(truth, predicted[winner.best], predicted[winner.closest.factors], 4, permutations=499)
+            by_both += winner.with_images(p).crowned
+    tell("false winners by what 180 images suit", f"{by_seeds} of 100 by seeds alone, {by_both} with the images' test")
+    assert by_seeds > 20
+    assert by_both <= 7
+
+
+def test_the_caller_may_say_which_of_equal_means_is_the_best():
+    groups = {(1.0, 0.5): {1: 0.3, 2: 0.2, 3: 0.1}, (1.0, 2.0): {1: 0.1, 2: 0.2, 3: 0.3}, (2.0, 1.0): {1: 0.1, 2: 0.15}}
+    for best in ((1.0, 0.5), (1.0, 2.0)):
+        winner = find_winner(groups, best=best)
+        assert (winner.best, winner.crowned) == (best, False)
+        assert all(rival.difference >= 0 for rival in winner.rivals)
+
+
+def test_means_that_differ_by_rounding_alone_leave_the_best_to_the_summary(records):
+    """0.3, 0.2, 0.1 and 0.1, 0.2, 0.3 have one mean, but not in every order of adding up."""
+    scores = {0.5: (0.3, 0.2, 0.1), 2.0: (0.1, 0.2, 0.3)}
+    for order in ((0.5, 2.0), (2.0, 0.5)):
+        points = [
+            records.point(1.0, beta, value, seed=seed) for beta in order for seed, value in enumerate(scores[beta])
+        ]
+        summary = summarize(records.study(points))
+        assert winner_of(summary).best == summary.best.factors == (1.0, order[0])
 
 
 def study_of(records, scores, seeds=3):
