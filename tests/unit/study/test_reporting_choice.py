@@ -66,6 +66,8 @@ def test_the_choice_in_words(records):
         "found 75.00 % (α 1.0, β 0.6) and claimed 5.00 percentage points more than can be defended. The rank "
         "correlation of both scores over 4 points is 0.00."
     )
+    other = choice_sentence(choice_of(rows_of(records, *SCORES)), "mcc")
+    assert "can be defended. Validation chooses by MCC; the figure shows macro F1. The rank correlation" in other
     assert "nothing to choose" in choice_sentence(choice_of(rows_of(records, (0.5, 0.4))))
     assert choice_sentence(choice_of(())) == "No point is complete yet."
 

@@ -17,6 +17,7 @@ from study.reporting.statistics import summarize
 
 COUNTS = (ClassCount("NV", 70, 10, 10), ClassCount("DF", 7, 1, 1), ClassCount("MEL", 30, 5, 5))
 BEST = Contender("best", (0.9, 0.5, 0.7), ((0.88, 0.4, 0.7), (0.92, 0.6, 0.7)))
+TWO, ONE = Contender("two", (0.1, 0.2), ((0.1, 0.2),)), Contender("one", (0.05, 0.3), ((0.05, 0.3),))
 OTHER = Contender("plain", (0.8, 0.6, 0.7), ((0.8, 0.6, 0.7),))
 
 
@@ -122,18 +123,27 @@ def test_names_with_markup_stay_text():
 def test_classes_in_words():
     rows = class_f1_rows(COUNTS, (BEST, OTHER))
     assert class_f1_sentence(rows) == (
-        "The rarest class, DF (7 training images), has F1 50.00 % with best, 60.00 % with plain; beside plain, best "
-        "gains most on NV (+10.00 points) and loses most on DF (-10.00 points)."
+        "The rarest class, DF (7 training images, 1 test image: too few to tell), has F1 50.00 % with best, 60.00 % "
+        "with plain; beside plain, best gains most on NV (+10.00 points, 10 test images) and loses most on DF (-10.00 "
+        "points, 1 test image: too few to tell)."
     )
     assert class_f1_sentence(rows, "plain").endswith(
-        "beside best, plain gains most on DF (+10.00 points) and loses most on NV (-10.00 points)."
+        "beside best, plain gains most on DF (+10.00 points, 1 test image: too few to tell) and loses most on NV "
+        "(-10.00 points, 10 test images)."
     )
     worse = class_f1_rows(COUNTS, (BEST, Contender("bad", (0.1, 0.1, 0.1), ((0.1, 0.1, 0.1),)), OTHER))
     assert class_f1_sentence(worse, "bad", "plain").endswith(
-        "beside plain, bad gains on no class and loses most on NV (-70.00 points)."
+        "beside plain, bad gains on no class and loses most on NV (-70.00 points, 10 test images)."
     )
-    assert class_f1_sentence(worse, against="bad").endswith("(+80.00 points) and least on DF (+40.00 points).")
+    assert class_f1_sentence(worse, against="bad").endswith(
+        "(+80.00 points, 10 test images) and least on DF (+40.00 points, 1 test image: too few to tell)."
+    )
     assert class_f1_sentence(class_f1_rows(COUNTS, (BEST,))).endswith("has F1 50.00 % with best.")
+    unknown = class_f1_rows((ClassCount("a", None, None, None, 9), ClassCount("b", None, None, None, 4)), (TWO, ONE))
+    assert class_f1_sentence(unknown) == (
+        "The rarest class, b, has F1 20.00 % with two, 30.00 % with one; beside one, two gains most on a (+5.00 "
+        "points) and loses most on b (-10.00 points)."
+    )
     assert class_f1_sentence(()) == "No point is complete yet."
 
 

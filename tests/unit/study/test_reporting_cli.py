@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from click.testing import CliRunner
+from lmf_testing.stored import store_study
 
 from storage import schema
 from storage.database import Database
@@ -16,52 +17,6 @@ from study.cli.export import export_command
 from study.cli.report import report_command
 from study.errors import StudyError
 from study.reporting.static_files import MissingBrowserError
-
-
-def store(connection, data, number):
-    """Write a study as it would be after its training, without training."""
-    study = data.study
-    insert = connection.execute
-    insert(
-        sa.insert(schema.DatasetRow).values(
-            id=number,
-            title=study.dataset,
-            fingerprint=study.fingerprint,
-            split_fingerprint=str(number) * 64,
-            class_names=list(study.class_names),
-            counts={split: list(counts) for split, counts in study.counts.items()},
-            leakage=list(study.leakage),
-        )
-    )
-    insert(
-        sa.insert(schema.StudyRow).values(
-            id=number,
-            name=study.name,
-            model=study.model,
-            dataset_id=number,
-            optuna_study_id=number,
-            spec=study.spec,
-            created_at=study.created_at,
-        )
-    )
-    for position, point in enumerate(study.points):
-        insert(
-            sa.insert(schema.PointRow).values(
-                id=point.point_id,
-                study_id=number,
-                key=point.key,
-                position=position,
-                alpha=point.alpha,
-                beta=point.beta,
-                loss=point.loss,
-                seed=point.seed,
-                settings=list(point.settings),
-                trial_number=point.trial_number,
-                state=point.state,
-                scores=point.scores,
-                message=point.message,
-            )
-        )
 
 
 @pytest.fixture
@@ -76,7 +31,7 @@ def home(records, leaks, tmp_path, monkeypatch):
     begun = records.study([records.point(1.0, 0.5)], name="begun")
     with database.begin() as connection:
         for number, study in enumerate((done, begun), start=1):
-            store(connection, records.data(study), number)
+            store_study(connection, study, number)
     database.close()
     return tmp_path
 

@@ -99,6 +99,7 @@ def test_a_better_loss_is_called_so_and_equal_ones_cannot_be_told_apart():
     better, same = found.sentences()
     assert better.startswith("LMF is better than CCE by ")
     assert " points of macro F1 on test (95 % interval " in better
+    assert better.count("Holm's correction") == same.count("Holm's correction") == 1
     assert "cannot be told apart" in same
     turned = compare_losses(runs[::-1], TRUTH, CLASSES, reference="cce", **FAST)
     assert [(one.second, one.verdict) for one in turned.comparisons] == [("focal", WORSE), ("lmf", WORSE)]
@@ -124,10 +125,34 @@ def test_the_interval_turns_with_the_sentence():
     expected = stats.ttest_ind(*(list(run.scores.values()) for run in runs), equal_var=False).confidence_interval(0.95)
     assert one.interval == pytest.approx((expected.low, expected.high))
     assert one.interval[1] < 0
-    assert one.sentence() == (
-        f"CCE is better than LMF by 20.00 points of macro F1 on test (95 % interval {-100 * expected.high:.2f} to "
-        f"{-100 * expected.low:.2f} points; p = 0.008). Chance in the test images is not in this."
+    assert one.sentence().startswith(
+        f"CCE is ahead of LMF by 20.00 points of macro F1 on test (95 % interval {-100 * expected.high:.2f} to "
+        f"{-100 * expected.low:.2f} points; p = 0.008 after Holm's correction). "
     )
+
+
+def test_seeds_of_one_loss_that_score_the_same_leave_the_others_noise():
+    (one,) = compare_losses([run_of("lmf", [0.70, 0.72]), run_of("cce", [0.4, 0.4])]).comparisons
+    reach = stats.t.isf(0.025, 1) * 0.01
+    assert one.interval == pytest.approx((0.31 - reach, 0.31 + reach))
+    (none,) = compare_losses([run_of("lmf", [0.7, 0.7]), run_of("cce", [0.4, 0.4])]).comparisons
+    assert none.interval is None
+
+
+def test_without_predictions_of_the_images_no_loss_is_better():
+    high, low = [0.70, 0.71, 0.72, 0.73, 0.74], [0.50, 0.51, 0.52, 0.53, 0.54]
+    found = compare_losses([run_of("lmf", high), run_of("cce", low)])
+    (one,) = found.comparisons
+    assert one.p == one.p_seeds == pytest.approx(2 / 252)
+    assert (one.p_images, one.verdict, found.winner) == (None, UNKNOWN, None)
+    assert one.sentence().endswith(
+        "That can hardly be chance in the seeds, but whether it is chance in the test images is unknown, since the "
+        "predictions for them are missing; so neither is called better."
+    )
+    assert "since macro AUC is not of predicted classes alone; so neither" in one.sentence("macro_auc")
+    (same,) = compare_losses([run_of("lmf", high), run_of("cce", [value - 0.001 for value in high])]).comparisons
+    assert same.verdict == SAME
+    assert same.sentence().endswith(" after Holm's correction). Chance in the test images is not in this.")
 
 
 def test_chance_in_the_images_alone_can_forbid_a_verdict():
@@ -227,6 +252,7 @@ def test_a_score_that_needs_probabilities_is_compared_over_seeds_alone():
     (one,) = compare_losses(runs, TRUTH, CLASSES, score="macro_auc", **FAST).comparisons
     assert one.p_images is None
     assert one.p == one.p_seeds
+    assert one.verdict == UNKNOWN
 
 
 def test_no_difference_is_found_in_losses_that_do_the_same(tell):
@@ -251,3 +277,18 @@ def test_a_studys_losses_come_with_scores_and_predictions_by_seed(records):
     cce, lmf = loss_runs(summarize(records.study(points, spec=spec)), predicted)
     assert (cce.loss, cce.scores, set(cce.predictions)) == ("cce", {23: 0.4, 24: 0.45}, {23, 24})
     assert (lmf.loss, lmf.scores, set(lmf.predictions)) == ("lmf", {23: 0.7}, {23})
+
+
+def test_several_pairs_of_lmf_keep_their_factors(records):
+    points = [
+        records.point(alpha, 0.5, 0.6, 0.7, loss="lmf", seed=seed, settings=())
+        for alpha in (1.0, 2.0)
+        for seed in (1, 2)
+    ]
+    points.append(records.point(None, None, 0.5, 0.4, loss="cce", seed=1, settings=()))
+    spec = records.study().spec | {"losses": ["cce", "lmf"]}
+    runs = loss_runs(summarize(records.study(points, spec=spec)), {})
+    assert [run.loss for run in runs] == ["cce", "LMF α 1.0, β 0.5", "LMF α 2.0, β 0.5"]
+    said = " ".join(compare_losses(runs).sentences())
+    assert "LMF α 1.0, β 0.5 is ahead of CCE" in said
+    assert "LMF α 1.0, β 0.5 and LMF α 2.0, β 0.5 cannot be told apart" in said

@@ -13,9 +13,10 @@ from study.reporting.loss_ranks import (
     dataset_sentence,
     loss_cells,
     loss_ranks,
+    rank_cells,
     rank_rows,
-    rank_sentence,
 )
+from study.reporting.paper_tables import average_ranks, blocks_by_model
 from study.reporting.statistics import spread_of, summarize
 
 SPEC = {"losses": ["lmf", "cce", "focal"], "recipe": {"select": "macro_f1"}}
@@ -40,15 +41,21 @@ def paper(test_data):
     """The paper's Tables 2 to 4."""
     with (test_data / "paper" / "tables2-4.csv").open(newline="") as file:
         return [
-            LossCell(row["dataset"], row["model"], row["loss"], float(row["macro_f1"]) / 100)
+            LossCell(
+                f"{row['dataset']} {row['model']}",
+                row["dataset"],
+                row["model"],
+                row["loss"],
+                float(row["macro_f1"]) / 100,
+            )
             for row in csv.DictReader(file)
         ]
 
 
 def test_losses_come_in_the_order_of_the_description_with_their_seeds(study):
-    rows = loss_rows(summarize(study), "test", {"lmf": (0.81, 0.89)})
+    rows = loss_rows(summarize(study), "test", {"LMF": (0.81, 0.89)})
     assert [(row.name, row.seeds, row.interval) for row in rows] == [
-        ("lmf", (0.8, 0.9), (0.81, 0.89)),
+        ("LMF", (0.8, 0.9), (0.81, 0.89)),
         ("CCE", (0.6, 0.7), None),
     ]
     assert rows[0].spread.mean == pytest.approx(0.85)
@@ -56,7 +63,7 @@ def test_losses_come_in_the_order_of_the_description_with_their_seeds(study):
 
 
 def test_means_have_their_intervals_and_single_seeds_beside_them(study):
-    picture = loss_scores(loss_rows(summarize(study), "test", {"lmf": (0.81, 0.88)}))
+    picture = loss_scores(loss_rows(summarize(study), "test", {"LMF": (0.81, 0.88)}))
     shown = traces(picture)
     mean = shown["mean and its interval"]
     assert (mean["x"], mean["y"]) == ([0, 1], [85.0, 65.0])
@@ -81,12 +88,11 @@ def test_one_seed_is_no_cloud_and_no_interval_is_no_bar(records):
 def test_losses_in_words(study):
     summary = summarize(study)
     assert loss_sentence(loss_rows(summary)) == (
-        "lmf has the highest mean test macro F1, 85.00 %, 20.00 percentage points above cce."
+        "LMF has the highest mean test macro F1, 85.00 %, before CCE with 65.00 %."
     )
-    apart = {"lmf": (0.8, 0.9), "cce": (0.6, 0.7)}
-    assert loss_sentence(loss_rows(summary, "test", apart)).endswith("; their intervals do not overlap.")
-    near = {"lmf": (0.7, 0.9), "cce": (0.6, 0.7)}
-    assert loss_sentence(loss_rows(summary, "test", near)).endswith("; their intervals overlap.")
+    assert loss_sentence(loss_rows(summary, "test", {"LMF": (0.7, 0.9), "CCE": (0.6, 0.75)})) == (
+        loss_sentence(loss_rows(summary))
+    )
     assert loss_sentence(()) == "No loss is complete yet."
     assert loss_sentence(loss_rows(summary)[:1]).endswith("no other loss is complete yet.")
     assert marks(loss_scores(())) == 0
@@ -103,8 +109,22 @@ def test_the_papers_fig_1_is_made_of_its_tables(paper):
         {"efficientnetv2": 0.7546, "resnet50": 0.6842, "densenet121": 0.7520}
     )
     sentence = dataset_sentence(list(rows.values()))
-    assert sentence.startswith("The highest mean over the models has LMF on ODIR-5K (60.21 ± 1.82 %); LMF on HAM-10K")
-    assert sentence.count("LMF on") == 4
+    assert sentence.startswith(
+        "LMF has the highest mean on ODIR-5K (60.21 ± 1.82 % over 3 models); LMF on HAM-10K (83.45 ± 0.77 % over 3"
+    )
+    assert sentence.count("LMF ") == 4
+
+
+def test_one_model_has_no_deviation_and_losses_without_all_models_do_not_count():
+    cells = [LossCell("a", "skin", "m", "CCE", 0.5), LossCell("a", "skin", "m", "LMF", 0.4)]
+    assert dataset_sentence(dataset_loss_rows(cells)) == "CCE has the highest mean on skin (50.00 %)."
+    shown = traces(dataset_losses(dataset_loss_rows(cells)))
+    assert shown["CCE"]["text"] == ["skin, CCE<br>50.00 %<br>m: 50.00 %"]
+    cells += [LossCell("b", "skin", "n", "LMF", 0.2), LossCell("b", "skin", "n", "CCE", None)]
+    assert dataset_sentence(dataset_loss_rows(cells)) == (
+        "LMF has the highest mean on skin (30.00 ± 10.00 % over 2 models)."
+    )
+    assert dataset_sentence(()) == "No loss is complete yet."
 
 
 def test_fig_1_has_a_mark_a_dataset_and_loss(paper):
@@ -134,27 +154,65 @@ def test_ranks_of_the_papers_losses(paper):
     wanted = rankdata([-cells["HAM-10K", "resnet50", loss] for loss in losses])
     place = list(dict.fromkeys((cell.dataset, cell.model) for cell in paper)).index(("HAM-10K", "resnet50"))
     assert [by_loss[loss].ranks[place] for loss in losses] == wanted.tolist()
-    assert rank_sentence(rows) == (
-        "LMF has the best mean rank, 1.17 of 5 losses, and the highest score in 10 of 12 comparisons."
-    )
 
 
-def test_equal_scores_share_a_rank_and_blocks_with_gaps_do_not_count():
+def test_equal_scores_share_a_rank_and_all_ranks_follow_one_rule():
     cells = [
-        *(LossCell("a", "m", loss, score) for loss, score in (("x", 0.5), ("y", 0.5), ("z", 0.1))),
-        *(LossCell("b", "m", loss, score) for loss, score in (("x", 0.5), ("y", 0.4))),
+        *(LossCell("a", "a", "m", loss, score) for loss, score in (("x", 0.5), ("y", 0.5), ("z", 0.1))),
+        *(LossCell("b", "b", "m", loss, score) for loss, score in (("x", 0.5), ("y", 0.6))),
+        *(LossCell("c", "c", "m", loss, score) for loss, score in (("x", 0.5), ("y", None))),
     ]
     rows = rank_rows(cells)
-    assert [(row.loss, row.ranks, row.firsts) for row in rows] == [
-        ("x", (1.5,), 1),
-        ("y", (1.5,), 1),
-        ("z", (3.0,), 0),
+    assert [(row.loss, row.ranks, row.firsts) for row in rows] == [("y", (1.5, 1.0), 2), ("x", (1.5, 2.0), 1)]
+    tests = rank_cells(cells)
+    assert tests.ranks == tuple((row.loss, row.mean) for row in rows)
+    assert (tests.missing_losses, tests.left_out, tests.blocks) == (("z",), 1, 2)
+    assert rank_rows(cells[2:3] + cells[3:4]) == ()
+
+
+def test_table_figure_and_tests_rank_the_same_losses_of_the_same_comparisons(records):
+    def compared(name, **scores):
+        points = [
+            records.point(None, None, None if score is None else 0.5, score, loss=loss, settings=())
+            for loss, score in scores.items()
+        ]
+        return summarize(records.study(points, spec=SPEC | {"losses": list(scores)}, name=name))
+
+    summaries = [
+        compared("a", cce=0.5, focal=0.6, ldam=0.1),
+        compared("b", cce=0.8, focal=0.7),
+        compared("c", cce=0.5, focal=None, ldam=0.4),
     ]
-    assert rank_sentence(rows) == (
-        "x has the best mean rank, 1.50 of 3 losses, as has y, and the highest score in 1 of 1 comparison."
+    cells = loss_cells(summaries)
+    figure = rank_rows(cells)
+    (blocks,) = blocks_by_model(summaries).values()
+    table = average_ranks(blocks)
+    tests = rank_cells(cells)
+    assert {row.loss for row in figure} == {row[0] for row in table.rows} == {loss for loss, _ in tests.ranks}
+    assert {row.loss: f"{row.mean:.2f}" for row in figure} == {row[0]: row[1] for row in table.rows}
+    assert table.columns[1] == "mean rank of 2 over 2 comparisons"
+    assert "Left out, since not every comparison has them: LDAM." in tests.sentences()
+
+
+def test_two_comparisons_on_one_dataset_with_one_model_are_told_apart(records):
+    summaries = []
+    for name, score in (("first", 0.5), ("second", 0.8)):
+        points = [
+            records.point(None, None, 0.5, score + more, loss=loss) for loss, more in (("cce", 0), ("focal", 0.1))
+        ]
+        summaries.append(summarize(records.study(points, spec=SPEC, name=name)))
+    cells = loss_cells(summaries)
+    assert [(cell.study, cell.dataset, cell.score) for cell in cells] == [
+        ("first", "skin (first)", 0.5),
+        ("first", "skin (first)", 0.6),
+        ("second", "skin (second)", 0.8),
+        ("second", "skin (second)", 0.9),
+    ]
+    assert [row.ranks for row in rank_rows(cells)] == [(1.0, 1.0), (2.0, 2.0)]
+    assert layout(dataset_losses(dataset_loss_rows(cells)))["xaxis"]["ticktext"] == ["skin (first)", "skin (second)"]
+    assert "Focal has the highest mean on skin (first) (60.00 %); Focal on skin (second) (90.00 %)." == (
+        dataset_sentence(dataset_loss_rows(cells))
     )
-    assert rank_rows(cells[3:4] + cells[2:3]) == ()
-    assert rank_sentence(()).startswith("No dataset and model has a score of every loss")
 
 
 def test_the_rank_figure_counts_how_often_a_loss_has_a_rank(paper):
@@ -175,15 +233,15 @@ def test_the_rank_figure_counts_how_often_a_loss_has_a_rank(paper):
 def test_cells_come_from_the_studies(study, records):
     other = records.study([records.point(1.0, 1.0, 0.5)], name="no losses")
     cells = loss_cells([summarize(study), summarize(other)])
-    assert [(cell.dataset, cell.model, cell.loss) for cell in cells] == [
-        ("skin", "efficientnetv2", "lmf"),
-        ("skin", "efficientnetv2", "cce"),
+    assert [(cell.study, cell.dataset, cell.model, cell.loss) for cell in cells] == [
+        ("skin-small", "skin", "EfficientNetV2", loss) for loss in ("LMF", "CCE", "Focal")
     ]
-    assert [cell.score for cell in cells] == pytest.approx([0.85, 0.65])
+    assert [cell.score for cell in cells[:2]] == pytest.approx([0.85, 0.65])
+    assert cells[2].score is None
 
 
 def test_names_with_markup_stay_text():
-    cells = [LossCell(HOSTILE, HOSTILE, HOSTILE, 0.5), LossCell(HOSTILE, HOSTILE, "cce", 0.4)]
+    cells = [LossCell(HOSTILE, HOSTILE, HOSTILE, loss, 0.5) for loss in (HOSTILE, "cce")]
     check_hostile(dataset_losses(dataset_loss_rows(cells)))
     check_hostile(loss_ranks(rank_rows(cells)))
     check_hostile(loss_scores([LossRow(HOSTILE, (0.5, 0.6), spread_of((0.5, 0.6)), (0.4, 0.7))]))

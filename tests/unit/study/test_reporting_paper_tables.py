@@ -248,7 +248,7 @@ def test_one_split_stands_once(compare):
 def test_average_ranks_are_those_of_the_published_scores(as_published):
     blocks = [block for members in paper_tables.blocks_by_model(as_published).values() for block in members]
     table = paper_tables.average_ranks(blocks)
-    assert table.columns == ("loss", "mean rank of 5 over 12 datasets and models", "paper: mean rank of 5 over 12")
+    assert table.columns == ("loss", "mean rank of 5 over 12 comparisons", "paper: mean rank of 5 over 12")
     ranks = defaultdict(list)
     cells = defaultdict(dict)
     for row in published().scores:
@@ -268,9 +268,18 @@ def test_ranks_share_ties_and_leave_out_what_is_not_everywhere(compare):
     third = compare({"cce": (0.5,), "wcce": (None,)}, name="c", dataset="chests")
     (blocks,) = paper_tables.blocks_by_model([first, second, third]).values()
     table = paper_tables.average_ranks(blocks)
-    assert table.columns == ("loss", "mean rank of 2 over 2 datasets and models")
+    assert table.columns == ("loss", "mean rank of 2 over 2 comparisons")
     assert table.rows == (("WCCE", "1.25"), ("CCE", "1.75"))
     assert paper_tables.mean_ranks([[0.5, 0.5, 0.4]]) == (1.5, 1.5, 3.0)
+
+
+def test_two_comparisons_on_one_dataset_with_one_model_count_both(compare):
+    pair = [compare({"cce": (0.5,), "lmf": (0.7,)}, name="a"), compare({"cce": (0.8,), "lmf": (0.6,)}, name="b")]
+    (blocks,) = paper_tables.blocks_by_model(pair).values()
+    table = paper_tables.average_ranks(blocks)
+    assert table.columns[:2] == ("loss", "mean rank of 2 over 2 comparisons")
+    assert [row[:2] for row in table.rows] == [("CCE", "1.50"), ("LMF", "1.50")]
+    assert paper_tables.average_ranks(blocks[:1]).columns[1] == "mean rank of 2 over 1 comparison"
 
 
 def test_nothing_to_rank(compare, records):

@@ -127,6 +127,8 @@ def test_the_plane_in_words(study, records):
     )
     apart = summarize(records.study([records.point(1.0, 0.5, 0.9), records.point(1.0, 0.7, 0.5)]))
     assert plane_sentence(pair_rows(apart)).endswith("No other point lies within 1 percentage point of it.")
+    other = plane_sentence(rows, "balanced_accuracy")
+    assert "81.00 %. Validation chooses by balanced accuracy; the figure shows macro F1. 1 other point" in other
     one = summarize(records.study([records.point(1.0, 0.5, 0.9)]))
     assert plane_sentence(pair_rows(one)) == "One point is complete: α 1.0, β 0.5 with 90.00 % on validation."
     assert plane_sentence(()) == "No point is complete yet."
@@ -176,8 +178,8 @@ def test_the_ratio_in_words(records):
     points = [records.point(value, value, score) for value, score in ((0.5, 0.70), (0.7, 0.73), (1.0, 0.71))]
     points.append(records.point(1.0, 0.5, 0.64))
     rows = pair_rows(summarize(records.study(points)))
-    assert ratio_sentence(rows).endswith(
-        "the 3 points with β/α = 1 lie 3.00 percentage points apart, 33 % of the range of all points."
+    assert ratio_sentence(rows) == (
+        "The 3 points with β/α = 1 lie 3.00 percentage points apart, 33 % of the range of all points."
     )
     assert ratio_sentence(rows[:3]).endswith("apart, 100 % of the range of all points.")
     assert ratio_sentence(rows[1:]).startswith("Fewer than three points have the same β/α")

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from study.reporting.holm import holm
-from study.reporting.ranking import rank_losses, wilcoxon_blocks_needed
+from study.reporting.ranking import rank_losses, rank_table, wilcoxon_blocks_needed
 
 LOSSES = ("lmf", "cce", "focal", "ldam", "bwcce")
 
@@ -60,12 +60,29 @@ def test_ties_share_their_ranks():
     assert dict(found.ranks) == pytest.approx({"lmf": 1.25, "cce": 2.0, "ldam": 2.75})
 
 
-def test_blocks_that_lack_a_loss_are_left_out():
+def test_comparisons_in_which_a_loss_is_not_complete_are_left_out():
+    scores = table(9, ahead=5.0)
+    scores["set 3"]["cce"] = None
+    found = rank_losses(scores)
+    assert (found.blocks, found.left_out, found.missing_losses) == (8, 1, ())
+    assert "1 comparison that still lacks one of these losses left out." in found.sentences()
+
+
+def test_losses_that_not_every_comparison_has_are_left_out_and_named():
     scores = table(9, ahead=5.0)
     del scores["set 3"]["cce"]
+    scores["set 4"]["wcce"] = 0.5
     found = rank_losses(scores)
-    assert (found.blocks, found.left_out) == (8, 1)
-    assert "1 pair that lacks a loss left out." in found.sentences()
+    assert (found.blocks, found.left_out, found.missing_losses) == (9, 0, ("cce", "wcce"))
+    assert found.ranks[0][0] == "lmf"
+    assert {loss for loss, _ in found.ranks} == {"lmf", "focal", "ldam", "bwcce"}
+    assert found.sentences()[1] == "Left out, since not every comparison has them: CCE, WCCE."
+
+
+def test_a_comparison_that_has_not_begun_takes_no_loss_away():
+    scores = table(8) | {"new": {"cce": None, "lmf": None}}
+    found = rank_table(scores)
+    assert (found.losses, len(found.comparisons), found.missing_losses, found.unfinished) == (LOSSES, 8, (), ())
 
 
 @pytest.mark.parametrize(("comparisons", "blocks"), [(1, 6), (2, 7), (4, 8), (8, 9)])
@@ -81,7 +98,7 @@ def test_with_too_few_blocks_no_pair_is_tested():
     assert (few.differences, few.wilcoxon_blocks) == ((), 8)
     assert few.overall_p is not None
     assert few.sentences()[-1] == (
-        "Comparing LMF with each other loss by Wilcoxon's test takes at least 8 such pairs; there are 7."
+        "Comparing LMF with each other loss by Wilcoxon's test takes at least 8 comparisons; there are 7."
     )
     assert [one.p_corrected for one in enough.differences] == pytest.approx([4 * 2 / 256] * 4)
     assert "LMF is better than CCE (ahead in 8, behind in 0; p = 0.031)." in enough.sentences()
@@ -106,10 +123,12 @@ def test_equal_losses_are_not_told_apart():
 
 def test_two_losses_have_no_overall_test_and_three_blocks_do():
     assert rank_losses(table(12, losses=("lmf", "cce"))).overall_p is None
-    assert rank_losses(table(2)).overall_p is None
-    assert rank_losses(table(2)).friedman_blocks == 3
-    assert "Whether that is chance takes at least 3 such pairs to say." in rank_losses(table(2)).sentences()
-    assert rank_losses(table(3)).overall_p is not None
+    three = ("lmf", "cce", "focal")
+    two = rank_losses(table(2, losses=three))
+    assert (two.overall_p, two.friedman_blocks) == (None, 3)
+    assert "Whether that is chance takes at least 3 comparisons to say." in two.sentences()
+    assert rank_losses(table(3, losses=three)).overall_p is not None
+    assert rank_losses(table(2)).overall_p is not None
 
 
 def test_without_the_reference_there_are_ranks_alone():
@@ -121,11 +140,13 @@ def test_without_the_reference_there_are_ranks_alone():
 @pytest.mark.parametrize("scores", [{}, {"a": {"lmf": 0.5}}, {"a": {"lmf": 0.5}, "b": {"cce": 0.4}}])
 def test_nothing_complete_is_said_so(scores):
     found = rank_losses(scores)
-    assert found.sentences() == ("There is no dataset and model yet for which two losses are complete.",)
+    assert found.sentences()[0] == (
+        "No comparison is complete in two losses that all of them have, so there are no ranks."
+    )
     assert (found.overall_p, found.differences) == (None, ())
 
 
 def test_many_blocks_are_tested_too():
     found = rank_losses(table(40, ahead=3.0))
     assert all(one.p_corrected < 0.01 for one in found.differences)
-    assert found.sentences()[0].startswith("Average ranks over 40 pairs of dataset and model, 1 the best: LMF 1.")
+    assert found.sentences()[0].startswith("Average ranks over 40 comparisons, 1 the best: LMF 1.")

@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-import sqlalchemy as sa
+from lmf_testing.stored import store_study
 
-from storage import schema
 from storage.artifacts import Artifacts
 from storage.database import Database
 from study.reporting import reading
@@ -25,54 +24,15 @@ def lab(tmp_path):
     database.close()
 
 
-def store_study(lab, study, with_predictions=()):
+def stored(lab, study, with_predictions=()):
     """Write a study as it would be after its training, with a table of predictions for some of its points."""
     database, artifacts = lab
+    files = {}
+    for point_id in with_predictions:
+        files[point_id] = [{"artifact_id": f"p-{point_id}", "filename": "predictions.csv"}]
+        write_predictions(artifacts, f"p-{point_id}", study)
     with database.begin() as connection:
-        connection.execute(
-            sa.insert(schema.DatasetRow).values(
-                id=1,
-                title=study.dataset,
-                fingerprint=study.fingerprint,
-                split_fingerprint=study.split_fingerprint,
-                class_names=list(study.class_names),
-                counts={split: list(counts) for split, counts in study.counts.items()},
-                leakage=[],
-            )
-        )
-        connection.execute(
-            sa.insert(schema.StudyRow).values(
-                id=1,
-                name=study.name,
-                model=study.model,
-                dataset_id=1,
-                optuna_study_id=1,
-                spec=study.spec,
-                created_at=study.created_at,
-            )
-        )
-        for position, point in enumerate(study.points):
-            files = []
-            if point.point_id in with_predictions:
-                files = [{"artifact_id": f"p-{point.point_id}", "filename": "predictions.csv"}]
-                write_predictions(artifacts, files[0]["artifact_id"], study)
-            connection.execute(
-                sa.insert(schema.PointRow).values(
-                    id=point.point_id,
-                    study_id=1,
-                    key=point.key,
-                    position=position,
-                    alpha=point.alpha,
-                    beta=point.beta,
-                    loss=point.loss,
-                    seed=point.seed,
-                    settings=list(point.settings),
-                    trial_number=point.trial_number,
-                    state=point.state,
-                    scores=point.scores,
-                    files=files,
-                )
-            )
+        store_study(connection, study, files=files)
 
 
 def write_predictions(artifacts, artifact_id, study):
@@ -90,7 +50,7 @@ def write_predictions(artifacts, artifact_id, study):
 def test_the_predictions_of_the_best_are_read_without_the_images_names(lab, records):
     points = [records.point(1.0, 0.5, 0.8, seed=seed) for seed in (1, 2)] + [records.point(1.0, 0.6, 0.5)]
     study = records.study(points)
-    store_study(lab, study, {point.point_id for point in points})
+    stored(lab, study, {point.point_id for point in points})
     (data,) = read_studies(lab[0], [study.name], lab[1])
     assert list(data.predictions) == [point.point_id for point in points[:2]]
     test = data.predictions[points[0].point_id].test
@@ -102,7 +62,7 @@ def test_the_predictions_of_the_best_are_read_without_the_images_names(lab, reco
 def test_what_is_missing_is_a_reason(lab, records):
     point = records.point(1.0, 0.5, 0.8)
     study = records.study([point])
-    store_study(lab, study)
+    stored(lab, study)
     (data,) = read_studies(lab[0], [study.name], lab[1])
     assert data.predictions[point.point_id].reason == "the trial stored no predictions"
     assert data.cams is None
@@ -110,7 +70,7 @@ def test_what_is_missing_is_a_reason(lab, records):
 
 def test_without_an_artifact_store_there_are_no_predictions(lab, records):
     study = records.study([records.point(1.0, 0.5, 0.8)])
-    store_study(lab, study)
+    stored(lab, study)
     (data,) = read_studies(lab[0], [study.name, study.name])
     assert (data.predictions, data.cams) == ({}, None)
 

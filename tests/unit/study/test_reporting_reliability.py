@@ -55,6 +55,8 @@ def test_calibration_in_words(too_sure):
         "expected calibration error is 30.00 %. The temperature that fits validation best, 5.42, lowers it (0.00 % "
         "with it)."
     )
+    named = reliability_sentence(too_sure, of="the best trial, 4")
+    assert named == f"The best trial, 4: on{reliability_sentence(too_sure).removeprefix('On')}"
     timid = calibrate(predictions("val", 0.6, 9, 1), predictions("test", 0.6, 9, 1))
     assert "accuracy 90.00 %: the model is right more often than it says" in reliability_sentence(timid)
     fine = calibrate(predictions("val", 0.8, 9, 1), predictions("test", 0.8, 8, 2))

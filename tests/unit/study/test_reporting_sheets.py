@@ -107,3 +107,14 @@ def test_a_study_without_points_gives_headers_only(records):
     tables = sheets([records.data(records.study())])
     assert all(text.count("\n") == 1 for text in tables.values())
     assert list(tables) == ["settings", "points", "epochs", "classes"]
+
+
+def test_text_that_a_spreadsheet_would_compute_is_defused_and_numbers_are_not(records):
+    scores = records.scores(0.5, mcc=-0.25)
+    point = records.point(1.0, 1.0, scores, 0.5, message='=HYPERLINK("http://x")')
+    study = records.study([point], name="+study", class_names=("@NV", "MEL"))
+    tables = {name: read(text) for name, text in sheets([records.data(study)]).items()}
+    assert {row["study"] for rows in tables.values() for row in rows} == {"'+study"}
+    assert [row["class"] for row in tables["classes"][:2]] == ["'@NV", "MEL"]
+    assert tables["points"][0]["message"] == '\'=HYPERLINK("http://x")'
+    assert tables["points"][0]["val_mcc"] == "-0.25"

@@ -18,7 +18,7 @@ HOSTILE = (
     "pipes | and || more",
     "a & b % c _ d # e $ f ^ g ~ h { i } j",
     "=cmd|' /C calc'!A0",
-    "+1-2", "-2+3", "@SUM(A1)", " =1+1",
+    "+1-2", "-2+3", "-1 to =A1", "-1 to 2+3", "@SUM(A1)", " =1+1",
     "[1ex] after a row", "* star", "-- dashes --- '' ``", "!`?`",
     "**bold** _it_ `code` [link](http://x) ![image](x) ~~no~~ $x$",
     "&lt;already&gt; &amp;",
@@ -158,7 +158,10 @@ def test_csv_gives_text_back_and_nothing_that_a_spreadsheet_computes(cell):
     assert not read.lstrip().startswith(("=", "+", "-", "@", "\uff1d"))
 
 
-@pytest.mark.parametrize("cell", ["-0.50", "+3", "-1.2e-05", "-0.30 ± 0.20", "–", "1.0", "", "60.34"])
+@pytest.mark.parametrize(
+    "cell",
+    ["-0.50", "+3", "-1.2e-05", "-0.30 ± 0.20", "–", "1.0", "", "60.34", "-1.20 to 3.40", "-0.5 to -0.1", "+1 to +2"],
+)
 def test_numbers_stay_as_they_are_shown_in_csv(cell):
     assert csv_table(Table(("a",), ((cell,), ("end",)))).splitlines()[1] == (cell or '""')
 

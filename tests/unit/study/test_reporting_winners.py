@@ -216,7 +216,7 @@ def test_points_that_differ_by_what_validation_images_suit_them_are_not_crowned(
             p = image_p(truth, predicted[winner.best], predicted[winner.closest.factors], 4, permutations=499)
             by_both += winner.with_images(p).crowned
     tell("false winners by what 180 images suit", f"{by_seeds} of 100 by seeds alone, {by_both} with the images' test")
-    assert by_seeds > 20
+    assert by_seeds >= 10
     assert by_both <= 7
 
 
