@@ -79,7 +79,7 @@ def calibration_section(data: StudyData, summary: StudySummary, page: Composer) 
         "equal width; the temperature divides the logits, was fitted on validation and changes no prediction.",
         "quiet",
     )
-    return page.section("Calibration", reliability_sentence(found[0][1]), content, short_note(summary))
+    return page.section("Calibration", reliability_sentence(found[0][1], of=found[0][0]), content, short_note(summary))
 
 
 def gradcam_section(data: StudyData, page: Composer) -> str:

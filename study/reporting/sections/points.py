@@ -74,7 +74,7 @@ def plane_section(summary: StudySummary, page: Composer) -> str:
     content += paragraph(ratio_sentence(rows)) + paragraph(ADAM_NOTE, "quiet")
     if any(len(pair.rows) > 1 for pair in summary.pairs):
         content += paragraph("Bars of single points are average deviations over their seeds.", "quiet")
-    return page.section("The plane of α and β", plane_sentence(rows), content, short_note(summary))
+    return page.section("The plane of α and β", plane_sentence(rows, summary.select), content, short_note(summary))
 
 
 def points_section(summary: StudySummary, page: Composer) -> str:
@@ -86,7 +86,7 @@ def points_section(summary: StudySummary, page: Composer) -> str:
         sentence = "A line that rises or falls steadily speaks for a value, one that jumps speaks for chance. "
     return page.section(
         "The single points",
-        sentence + choice_sentence(choice_of(pair_rows(summary))),
+        sentence + choice_sentence(choice_of(pair_rows(summary)), summary.select),
         page.figures(*point_pictures(summary)),
         short_note(summary),
     )

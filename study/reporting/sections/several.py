@@ -14,9 +14,9 @@ from study.reporting.loss_ranks import (
     dataset_sentence,
     loss_cells,
     loss_ranks,
+    rank_cells,
     rank_rows,
 )
-from study.reporting.ranking import rank_losses
 from study.reporting.sections.base import bullets
 from study.reporting.statistics import StudySummary
 
@@ -73,13 +73,7 @@ def _losses_section(compared: Sequence[StudySummary], page: Composer) -> str:
     average = paper_tables.average_ranks([block for members in blocks.values() for block in members])
     if average:
         content += page.heading("Average ranks") + page.table("ranks", "Average ranks of the losses", average)
-    by_block = {
-        summary.study.name: {
-            one.loss: score for one in summary.losses if (score := one.score("test", "macro_f1")) is not None
-        }
-        for summary in compared
-    }
-    content += bullets(rank_losses(by_block).sentences())
+    content += bullets(rank_cells(cells).sentences())
     if any(_is_of_the_paper(summary) for summary in compared):
         content += _facts(LOSS_FACTS, page)
     return page.section("Losses over datasets and models (Fig 1, Tables 2 to 5)", dataset_sentence(rows), content)

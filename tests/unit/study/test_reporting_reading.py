@@ -88,6 +88,14 @@ def test_of_compared_losses_all_predictions_are_read_up_to_a_limit(records, monk
     assert predicted_points(summarize(records.study())) == ()
 
 
+def test_the_closest_rivals_predictions_are_read_as_well(records):
+    scores = {0.5: (0.80, 0.84), 0.6: (0.79, 0.81), 0.7: (0.50, 0.53)}
+    points = [
+        records.point(1.0, beta, score, seed=seed) for beta, both in scores.items() for seed, score in enumerate(both)
+    ]
+    assert predicted_points(summarize(records.study(points))) == tuple(point.point_id for point in points[:4])
+
+
 def test_reading_and_writing_a_report_loads_no_torch():
     code = (
         "import sys, study.reporting.reading, study.reporting.page, study.reporting.files, "
