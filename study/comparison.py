@@ -18,16 +18,17 @@ from study.status import choose_studies
 Factors = tuple[float, float]
 
 
-def settle_factors(spec: StudySpec, home: Home) -> tuple[StudySpec, tuple[str, ...]]:
+def settle_factors(spec: StudySpec, home: Home, *, can_rename: bool = True) -> tuple[StudySpec, tuple[str, ...]]:
     """Fill in LMF's alpha and beta where a comparison has them from a study, or where nobody said any.
 
-    A stored comparison keeps its own, also where the study that they were taken from has another best by now. A new
-    one without `--from` takes the best of the study `DATASET-MODEL`, if that is trained to its end and split alike, or
-    else 1 and 1.
+    A stored comparison keeps its own, also where the study that they were taken from has another best by now; one
+    without LMF needs none as long as nobody asks for more losses. A new one without `--from` takes the best of the
+    study `DATASET-MODEL`, if that is trained to its end and split alike, or else 1 and 1.
 
     Args:
         spec: any description; all but comparisons with LMF are given back as they are.
         home: where studies are stored; nothing is written.
+        can_rename: whether the user can choose the comparison's name, and may be advised to.
 
     Returns:
         The description with both factors, and lines that tell the user where they come from.
@@ -39,9 +40,13 @@ def settle_factors(spec: StudySpec, home: Home) -> tuple[StudySpec, tuple[str, .
     if not spec.compares_lmf or spec.alpha is not None:
         return spec, ()
     with stored_studies(home) as database:
-        kept = None if database is None else _stored_factors(database, spec)
-        if database is not None and kept is not None:
-            return kept, _news(database, kept)
+        stored = None if database is None else _stored_comparison(database, spec.name)
+        if database is not None and stored is not None:
+            if stored.compares_lmf and spec.factors_from in (None, stored.factors_from):
+                kept = replace(spec, alpha=stored.alpha, beta=stored.beta, factors_from=stored.factors_from)
+                return kept, _news(database, kept, can_rename)
+            if not stored.compares_lmf and "losses" in spec.unasked and spec.factors_from is None:
+                return replace(spec, losses=stored.losses), ()
         if spec.factors_from is not None:
             return _from_study(database, spec, spec.factors_from)
         return _by_default(database, spec)
@@ -86,18 +91,13 @@ def loss_lines(summary: StudySummary) -> list[str]:
     return lines
 
 
-def _stored_factors(database: Database, spec: StudySpec) -> StudySpec | None:
-    """The description with the factors of the stored comparison of this name, unless others are asked for."""
-    document = find_spec(database, spec.name)
+def _stored_comparison(database: Database, name: str) -> StudySpec | None:
+    document = find_spec(database, name)
     stored = None if document is None else stored_spec(document)
-    if stored is None or not stored.compares_lmf:
-        return None
-    if spec.factors_from is not None and spec.factors_from != stored.factors_from:
-        return None
-    return replace(spec, alpha=stored.alpha, beta=stored.beta, factors_from=stored.factors_from)
+    return stored if stored is not None and stored.losses else None
 
 
-def _news(database: Database, spec: StudySpec) -> tuple[str, ...]:
+def _news(database: Database, spec: StudySpec, can_rename: bool) -> tuple[str, ...]:
     """That the study which a comparison took its factors from has another best by now."""
     source = spec.factors_from
     if source is None or source not in list_studies(database):
@@ -106,9 +106,12 @@ def _news(database: Database, spec: StudySpec) -> tuple[str, ...]:
     if best is None or (best.alpha, best.beta) == (spec.alpha, spec.beta):
         return ()
     kept = _pair_text((spec.alpha or 0.0, spec.beta or 0.0))
+    way = "another name (--study) compares that"
+    if not can_rename:
+        way = f"`lmf study delete {spec.name}` makes way for a comparison with that"
     return (
         f"{STUDIED_LOSS} keeps {kept}, with which {spec.name} was planned; the best of study {source} is "
-        f"{_pair_text((best.alpha, best.beta))} by now, and another name (--study) compares that",
+        f"{_pair_text((best.alpha, best.beta))} by now, and {way}",
     )
 
 

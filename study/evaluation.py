@@ -17,10 +17,12 @@ from study.class_names import ClassMatch, match_classes
 from study.datasets import DataQuery, find_data, refuse_bad_labels, view_data
 from study.errors import StudyError
 from study.images import available_cores
+from study.predicting import BadImage
 from study.reporting.calibration import CalibrationScores, calibration_scores
 from study.reporting.confusion_scores import CONFUSION_SCORES, Figures
 from study.reporting.resampling import score_interval
-from trainer.data.dataset import ImageDataset, first_few
+from study.reporting.typeset import defused
+from trainer.data.dataset import ImageDataset
 from trainer.data.fingerprint import content_fingerprint
 from trainer.data.image_marks import ImageMark, read_marks
 from trainer.errors import DataError
@@ -46,6 +48,7 @@ class Evaluation:
         part: the part of its split that was scored; None for all of it.
         match: which of the dataset's classes is which of the model's.
         left_out: images of classes that the model does not know, by class; they are in no score.
+        failed: images that cannot be used; they are in no score either.
         images: names of the images that were scored.
         labelled: their classes as the dataset names them.
         truth: int64 index of their class among the model's, shape ``(N,)``.
@@ -61,6 +64,7 @@ class Evaluation:
     part: str | None
     match: ClassMatch
     left_out: Mapping[str, int]
+    failed: tuple[BadImage, ...]
     images: tuple[str, ...]
     labelled: tuple[str, ...]
     truth: NDArray[np.int64]
@@ -90,8 +94,11 @@ def evaluate(
     part: str | None = None,
     batch_size: int | None = None,
     progress: Tell,
+    tell_bad: Callable[[BadImage], None],
 ) -> Evaluation:
     """Score a model on a dataset.
+
+    An image that cannot be used costs the scores of no other one: it is told of at once, and left out.
 
     Args:
         model: what predicts.
@@ -101,10 +108,12 @@ def evaluate(
         part: `train`, `val` or `test` of the dataset's split; None for all images.
         batch_size: images at a time; None for as many as in the test of the model's training.
         progress: told of slow work: what is done, how much of it, and of how much.
+        tell_bad: told at once of each image that cannot be used.
 
     Raises:
-        StudyError: the request contradicts itself, classes cannot be matched, or the dataset cannot be split.
-        DataError: nothing can be made of the data, or images cannot be used.
+        StudyError: the request contradicts itself, classes cannot be matched, the dataset cannot be split, or none of
+            the images can be used.
+        DataError: nothing can be made of the data, or the model's marks of its own images are damaged.
     """
     description = model.description
     if part is None and (query.group is not None or query.split_seed is not None or query.split_file is not None):
@@ -127,20 +136,23 @@ def evaluate(
             f"{dataset.name}: no image is of a class that the model knows ({', '.join(description.classes)}); "
             "--map THEIRS=OURS says which class is which"
         )
-    predicted = _predict(model, dataset, chosen, batch_size, progress)
+    recognise = _own_images(description, folder, dataset)
+    predicted, failed = _predict(model, dataset, chosen, batch_size, progress, tell_bad)
+    chosen = np.array([one.index for one in predicted], dtype=np.int64)
     labels = dataset.labels[chosen]
     truth = np.array([match.targets[label] for label in labels.tolist()], dtype=np.int64)
     raw = np.stack([one.raw for one in predicted]).astype(np.float64)
     calibrated = None
     if description.temperature is not None:
         calibrated = np.stack([one.calibrated for one in predicted if one.calibrated is not None]).astype(np.float64)
-    own_images = _own_images(description, folder, dataset, [one.mark for one in predicted])
+    own_images = recognise([one.mark for one in predicted])
     return Evaluation(
         description=description,
         dataset=dataset.name,
         part=part,
         match=match,
         left_out=left_out,
+        failed=failed,
         images=tuple(dataset.image_names[index] for index in chosen.tolist()),
         labelled=tuple(dataset.class_names[label] for label in labels.tolist()),
         truth=truth,
@@ -171,6 +183,7 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
         "classes": [_class(evaluation, index) for index in range(len(description.classes))],
         "absent_classes": list(evaluation.absent),
         "left_out": [{"class": name, "images": count} for name, count in evaluation.left_out.items()],
+        "failed": [{"image": one.image, "reason": one.reason} for one in evaluation.failed],
         "confusion": [list(row) for row in scores.confusion],
         "calibration": {
             "before": _calibration(calibration_scores(evaluation.raw, evaluation.truth)),
@@ -184,7 +197,10 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
-    """What was predicted as CSV: a row an image, with calibrated probabilities where the model has a temperature."""
+    """What was predicted as CSV: a row an image, with calibrated probabilities where the model has a temperature.
+
+    Names that a spreadsheet would compute are `study.reporting.typeset.defused`.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = evaluation.description.classes
@@ -193,14 +209,19 @@ def evaluation_table(evaluation: Evaluation) -> str:
     best = evaluation.raw.argmax(axis=1).tolist()
     for index, name in enumerate(evaluation.images):
         shares = (f"{value:.7g}" for value in shown[index].tolist())
-        truth = classes[int(evaluation.truth[index])]
-        writer.writerow([name, evaluation.labelled[index], truth, classes[best[index]], *shares])
+        names = (name, evaluation.labelled[index], classes[int(evaluation.truth[index])], classes[best[index]])
+        writer.writerow([*map(defused, names), *shares])
     return text.getvalue()
 
 
 def _predict(
-    model: ExportedModel, dataset: ImageDataset, chosen: NDArray[np.int64], batch_size: int | None, progress: Tell
-) -> list[Predicted]:
+    model: ExportedModel,
+    dataset: ImageDataset,
+    chosen: NDArray[np.int64],
+    batch_size: int | None,
+    progress: Tell,
+    tell_bad: Callable[[BadImage], None],
+) -> tuple[list[Predicted], tuple[BadImage, ...]]:
     results = predict_images(
         model,
         dataset,
@@ -210,19 +231,16 @@ def _predict(
         progress=partial(progress, "predicting images"),
     )
     good: list[Predicted] = []
-    bad: list[str] = []
+    bad: list[BadImage] = []
     for result in results:
         if isinstance(result, Unusable):
-            bad.append(f"{dataset.image_names[result.index]} {result.reason}")
+            bad.append(BadImage(dataset.image_names[result.index], result.reason))
+            tell_bad(bad[-1])
         else:
             good.append(result)
-    if bad:
-        number = "1 image" if len(bad) == 1 else f"{len(bad):,} images"
-        raise DataError(
-            f"{dataset.name}: {number} of {len(chosen):,} cannot be used: {first_few(bad, separator='; ')}; "
-            "replace or remove them"
-        )
-    return good
+    if not good:
+        raise StudyError(f"{dataset.name}: none of the {len(chosen):,} images can be used; expected image files")
+    return good, tuple(bad)
 
 
 def _count_by_name(dataset: ImageDataset, indices: NDArray[np.int64]) -> dict[str, int]:
@@ -231,16 +249,26 @@ def _count_by_name(dataset: ImageDataset, indices: NDArray[np.int64]) -> dict[st
 
 
 def _own_images(
-    description: ModelDescription, folder: Path, dataset: ImageDataset, marks: Sequence[ImageMark]
-) -> dict[str, int] | None:
-    """How many images are the model's own, by part; `unknown` where only the whole dataset was known again."""
+    description: ModelDescription, folder: Path, dataset: ImageDataset
+) -> Callable[[Sequence[ImageMark]], dict[str, int] | None]:
+    """What tells how many images are the model's own, by part; `unknown` where only the whole dataset is known again.
+
+    All that may fail of it is done here, before the images are predicted.
+    """
     if description.marks_sha256 is not None:
-        return read_marks(folder / MARKS_FILE, description.marks_sha256).count(marks)
+        return read_marks(folder / MARKS_FILE, description.marks_sha256).count
+    is_own = _is_own_dataset(description, dataset)
+    return lambda marks: {"unknown": len(marks)} if is_own else None
+
+
+def _is_own_dataset(description: ModelDescription, dataset: ImageDataset) -> bool:
     images = description.origin.get("images", {})
     if len(dataset) != sum(map(sum, images.values())) or dataset.class_names != description.classes:
-        return None
-    fingerprint = content_fingerprint(dataset, workers=available_cores())
-    return {"unknown": len(marks)} if fingerprint == description.origin.get("fingerprint") else None
+        return False
+    try:
+        return content_fingerprint(dataset, workers=available_cores()) == description.origin.get("fingerprint")
+    except DataError:  # an image that cannot be read now was read when the model was trained
+        return False
 
 
 def _warnings(own: Mapping[str, int] | None, total: int, description: ModelDescription) -> list[str]:

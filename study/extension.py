@@ -106,14 +106,15 @@ def _search_differences(stored: StudySpec, asked: StudySpec) -> list[str]:
 
 def _factor_differences(stored: StudySpec, asked: StudySpec) -> list[str]:
     """What makes it LMF with other factors; a comparison that has no LMF yet takes what is asked."""
-    if "alpha" in asked.unasked or not asked.compares_lmf:
+    named = [name for name in ("alpha", "beta") if name not in asked.unasked]
+    if not named or not asked.compares_lmf:
         return []
     if not stored.compares_lmf and "losses" in asked.unasked:
-        return [f"alpha: no {STUDIED_LOSS} among the losses stored; --losses {STUDIED_LOSS} adds it"]
+        return [f"{named[0]}: no {STUDIED_LOSS} among the losses stored; --losses {STUDIED_LOSS} adds it"]
     return [
         f"{name}: {value_text(before)} stored, {value_text(now)} asked"
         for name, before, now in (("alpha", stored.alpha, asked.alpha), ("beta", stored.beta, asked.beta))
-        if before is not None and now is not None and before != now
+        if name in named and before is not None and now is not None and before != now
     ]
 
 

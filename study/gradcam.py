@@ -26,12 +26,13 @@ from storage.files_of_points import read_files
 from storage.queries import PointRecord, StudyRecord, read_parts, read_study
 from storage.trials import TrialMirror
 from study.errors import StudyError
-from study.explaining.boxes import BoxTable, place_boxes
+from study.explaining.boxes import BoxedImages, BoxTable, place_boxes
 from study.explaining.choice import (
     ChosenImage,
     ChosenTrials,
     choose_images,
     choose_trials,
+    kinds_of_images,
     rule_text,
 )
 from study.explaining.document import (
@@ -93,16 +94,14 @@ class ExplainedStudy:
         study: the study.
         names: what each trial is called, the one that the others are compared with first.
         documents: what is kept with each of their points.
-        unknown_boxes: images of the table of boxes that the study does not have.
-        boxed: how many of its test images have boxes.
+        boxed: what became of the images that have boxes; None where no boxes were given.
         files: how many files are kept.
     """
 
     study: str
     names: tuple[str, ...]
     documents: tuple[PointDocument, ...]
-    unknown_boxes: tuple[str, ...]
-    boxed: int
+    boxed: BoxedImages | None
     files: int
 
 
@@ -136,22 +135,36 @@ def explain_study(database: Database, home: Home, name: str, options: GradcamOpt
     artifacts = Artifacts.open(home.artifacts)
     predictions = _read_predictions(database, artifacts, record, trials.points)
     prepared = load_planned_images(record, read_parts(database, name), spec, home).prepared
-    tested = predictions[0].images or ()
-    boxed = frozenset(options.boxes.by_image(tested)) if options.boxes else frozenset()
-    chosen = choose_images(predictions, record.counts["train"], options.images, boxed)
+    drawn = options.boxes.by_image(prepared.image_names) if options.boxes else {}
+    chosen = choose_images(predictions, record.counts["train"], options.images, frozenset(drawn))
     if not chosen:
         raise StudyError(f"{name}: on every test image the losses beside {trials.reference} disagree; compare fewer")
+    placed: dict[str, tuple[Box, ...]] = {}
+    if options.boxes:
+        shown = {image.name: drawn[image.name] for image in chosen if image.name in drawn}
+        placed = place_boxes(options.boxes, shown, record, spec, home)
     scene = _Scene(
         chosen,
         np.array([prepared.image_names.index(image.name) for image in chosen]),
-        _boxes(options.boxes, chosen, record, spec, home),
+        tuple(placed.get(image.name, ()) for image in chosen),
     )
     with _scratch_folder(home.scratch) as folder:
         documents, files = _explain_all(record, spec, trials, predictions, prepared, scene, options, artifacts, folder)
         entries = replace_added_files(database, artifacts, name, PREFIX, files)
     _show_with_study(database, name, entries[trials.points[0].point_id, SHEET_FILE])
-    unknown = options.boxes.unknown(prepared.image_names) if options.boxes else ()
-    return ExplainedStudy(name, trials.names, documents, unknown, len(boxed), len(files))
+    boxed = None
+    if options.boxes:
+        kinds = kinds_of_images(predictions)
+        tested = [image for image in drawn if image in kinds]
+        disputed = sum(kinds[image] is None for image in tested)
+        boxed = BoxedImages(
+            unknown=options.boxes.unknown(prepared.image_names),
+            untested=len(drawn) - len(tested),
+            shown=len(placed),
+            waiting=len(tested) - disputed - len(placed),
+            disputed=disputed,
+        )
+    return ExplainedStudy(name, trials.names, documents, boxed, len(files))
 
 
 def _read_predictions(
@@ -169,14 +182,6 @@ def _read_predictions(
             )
         found.append(read.test)
     return found
-
-
-def _boxes(
-    table: BoxTable | None, chosen: Sequence[ChosenImage], record: StudyRecord, spec: StudySpec, home: Home
-) -> tuple[tuple[Box, ...], ...]:
-    names = [image.name for image in chosen]
-    placed = place_boxes(table, names, record, spec, home) if table else {}
-    return tuple(placed.get(name, ()) for name in names)
 
 
 def _explain_all(

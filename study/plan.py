@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,22 @@ from study.home import Home
 from study.images import data_differences
 from study.spec import StudySpec, points
 from trainer.config import AUTO
+
+
+class StoredStudyError(StudyError):
+    """A stored study is in the way of what is asked under its name.
+
+    Attributes:
+        problem: what is in the way, without the advice to take another name, which not every command can.
+        stored: the stored description.
+        differences: what makes it another study, such as `epochs: 60 stored, 30 asked`; none where it is halted.
+    """
+
+    def __init__(self, problem: str, advice: str, stored: StudySpec, differences: Sequence[str] = ()) -> None:
+        super().__init__(f"{problem}{advice}")
+        self.problem = problem
+        self.stored = stored
+        self.differences = tuple(differences)
 
 
 @dataclass(frozen=True)
@@ -49,31 +65,35 @@ def compare_with_stored(database: Database, asked: StudySpec, facts: DatasetFact
         facts: the data that were found, if they are to be compared as well.
 
     Raises:
-        StudyError: the stored study is another one; every difference is named.
+        StudyError: the stored study is another one, with every difference named, or is paused or cancelled.
     """
     document = find_spec(database, asked.name)
     if document is None:
         return None
-    _refuse_halted(read_study(database, asked.name))
-    comparison = compare(stored_spec(document), asked)
+    stored = stored_spec(document)
+    _refuse_halted(read_study(database, asked.name), stored)
+    comparison = compare(stored, asked)
     refusals = list(comparison.refusals)
     if facts is not None and not refusals:
         refusals += data_differences(read_study(database, asked.name), facts)
     if refusals:
-        raise StudyError(
-            f"study {asked.name} exists and is another one: {'; '.join(refusals)}; "
-            "ask for the stored values, or choose another name with --study"
+        raise StoredStudyError(
+            f"study {asked.name} exists and is another one: {'; '.join(refusals)}",
+            "; ask for the stored values, or choose another name with --study",
+            stored,
+            refusals,
         )
     return comparison
 
 
-def _refuse_halted(record: StudyRecord) -> None:
+def _refuse_halted(record: StudyRecord, stored: StudySpec) -> None:
     if record.state == PAUSED:
         raise StudyError(f"study {record.name} is paused; `lmf study resume {record.name}` lets it go on")
     if record.state == CANCELLED:
-        raise StudyError(
-            f"study {record.name} is cancelled; `lmf study retry {record.name}` plans its points again, --study names "
-            "another"
+        raise StoredStudyError(
+            f"study {record.name} is cancelled; `lmf study retry {record.name}` plans its points again",
+            ", --study names another",
+            stored,
         )
 
 

@@ -17,6 +17,7 @@ import torch
 from study.devices import list_devices
 from study.errors import StudyError
 from study.images import available_cores
+from study.reporting.typeset import defused
 from study.worker import library_versions
 from trainer.data.dataset import ImageDataset, first_few
 from trainer.data.images import IMAGE_SUFFIXES, decode_image, read_image_file
@@ -76,7 +77,10 @@ def find_images(paths: Sequence[str]) -> tuple[tuple[str, Path], ...]:
 
     Raises:
         DataError: a folder cannot be read, holds no image, or holds links to folders.
+        StudyError: a path is empty.
     """
+    if "" in paths:
+        raise StudyError("IMAGES: one is an empty path; expected image files, or folders of them (. is this folder)")
     found: dict[str, Path] = {}
     for given in paths:
         path, shown = Path(given), os.fsencode(given).decode(errors="backslashreplace")
@@ -153,7 +157,7 @@ def predict_paths(
 
     Raises:
         DataError: a folder cannot be read, holds no image, or holds links to folders.
-        StudyError: none of the images can be used, or more classes are asked for than there are.
+        StudyError: a path is empty, none of the images can be used, or more classes are asked for than there are.
     """
     description = model.description
     if top is not None and top > len(description.classes):
@@ -193,7 +197,8 @@ def chosen_probabilities(result: Predicted, calibrated: bool) -> Probabilities:
 def predictions_table(predictions: Predictions) -> str:
     """The predictions as CSV: image, predicted class, and the probability of each class.
 
-    Of the most probable classes alone, each has a column of its name and one of its probability.
+    Of the most probable classes alone, each has a column of its name and one of its probability. Names that a
+    spreadsheet would compute are `study.reporting.typeset.defused`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -205,8 +210,8 @@ def predictions_table(predictions: Predictions) -> str:
     for one in predictions.images:
         shares: Iterable[Any] = (f"{value:.7g}" for value in one.probabilities.values())
         if predictions.top is not None:
-            shares = (cell for name, value in one.probabilities.items() for cell in (name, f"{value:.7g}"))
-        writer.writerow([one.image, one.predicted, *shares])
+            shares = (cell for name, value in one.probabilities.items() for cell in (defused(name), f"{value:.7g}"))
+        writer.writerow([defused(one.image), defused(one.predicted), *shares])
     return text.getvalue()
 
 

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from storage.artifacts import Artifacts
 from storage.database import Database
-from storage.queries import list_studies, read_study
+from storage.queries import StudyRecord, list_studies, read_study
 from study.errors import StudyError
 from study.home import Home
 from study.plan import compare_with_stored, stored_studies
 from study.progress import count_text
 from study.reporting.files import write_reports
-from study.reproduction_forecast import ready_comparison
 from study.reproduction_plan import Experiment
+from study.reproduction_stored import missing_factors_text, ready_comparison, refusal_text
 from study.run_options import RunOptions
 from study.running import refuse_if_idle, run_study
 from study.spec import StudySpec
@@ -88,6 +88,7 @@ class _Work:
     console: Console
     stop: threading.Event
     refused: dict[str, str] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
     _bad_data: dict[str, str] = field(default_factory=dict)
     _bad_models: dict[str, str] = field(default_factory=dict)
 
@@ -113,7 +114,7 @@ class _Work:
         if losses is not None:
             self._carry_out(losses, self.options)
         elif experiment.losses.name not in self.refused:
-            self._refuse(experiment.losses, f"study {experiment.study.name} gives no alpha and beta for its lmf")
+            self._refuse(experiment.losses, missing_factors_text(experiment))
 
     def conclude(self, experiments: Sequence[Experiment]) -> ReproductionEnd:
         """Say what is left and what failed, and write the report unless there is more to be trained."""
@@ -132,29 +133,40 @@ class _Work:
             database.close()
         for name, reason in self.refused.items():
             self._say(f"not carried out: {name}: {reason}")
+        for record in records:
+            if (count := _failed_points(record)) and record.name not in self.refused:
+                points = count_text(count, "failed point")
+                self._say(f"{points} of study {record.name}: `lmf study retry {record.name}` plans them again")
         remaining = sum(record.remaining for record in records if record.name not in self.refused)
         if self.stop.is_set():
             self._say(f"stopped: {count_text(remaining, 'planned point')} left in all; the same command goes on")
-        failed = sum(point.state == "failed" for record in records for point in record.points)
+        failed = sum(map(_failed_points, records))
         return ReproductionEnd(failed, remaining, dict(self.refused), self.stop.is_set())
 
     def _ready(self, experiment: Experiment) -> StudySpec | None:
         """The comparison of an experiment, if LMF's factors are known and nothing is in its way."""
         try:
-            return ready_comparison(experiment, self.home)
-        except StudyError as error:
-            self._refuse(experiment.losses, str(error))
+            ready = ready_comparison(experiment, self.home)
+        except (StudyError, TrainerError) as error:
+            self._refuse(experiment.losses, refusal_text(error))
             return None
+        if ready is None:
+            return None
+        for line in ready.lines:
+            self._say_once(f"{ready.spec.name}: {line}")
+        return ready.spec
 
     def _carry_out(self, spec: StudySpec, options: RunOptions) -> None:
         """Plan or train one study; what is wrong with it, its data or its model is remembered and told."""
         if self.stop.is_set() or self._is_hopeless(spec):
             return
         try:
-            is_planned, is_trained = self._progress(spec)
-            if is_planned and (options.plan_only or is_trained):
+            stored = self._find_complete(spec)
+            if stored is not None and (options.plan_only or not stored.remaining):
                 if not options.plan_only:
-                    self._say(f"{spec.name}: everything is trained already")
+                    failed = count_text(_failed_points(stored), "point")
+                    what = f"{failed} failed, the others are" if _failed_points(stored) else "everything is"
+                    self._say(f"{spec.name}: {what} trained already")
                 return
             self.console.print()
             end = run_study(spec, options, self.home, self.console)
@@ -168,20 +180,18 @@ class _Work:
             self._bad_models[spec.model] = str(error)
             self._refuse(spec, str(error))
         except (StudyError, TrainerError) as error:
-            self._refuse(spec, str(error))
+            self._refuse(spec, refusal_text(error))
         else:
             if end.interrupted:
                 self.stop.set()
 
-    def _progress(self, spec: StudySpec) -> tuple[bool, bool]:
-        """Whether a study is stored with all that is asked of it, and whether all that is stored is trained."""
+    def _find_complete(self, spec: StudySpec) -> StudyRecord | None:
+        """A study that is stored with all that is asked of it."""
         with stored_studies(self.home) as database:
-            if database is None:
-                return False, False
-            comparison = compare_with_stored(database, spec)
-            if comparison is None:
-                return False, False
-            return not comparison.additions, read_study(database, spec.name).remaining == 0
+            comparison = None if database is None else compare_with_stored(database, spec)
+            if database is None or comparison is None or comparison.additions:
+                return None
+            return read_study(database, spec.name)
 
     def _is_hopeless(self, spec: StudySpec) -> bool:
         """Whether a study is known to be impossible; what is wrong with its data or model is wrong with it too."""
@@ -192,7 +202,16 @@ class _Work:
 
     def _refuse(self, spec: StudySpec, reason: str) -> None:
         self.refused[spec.name] = reason
-        self._say(f"study {spec.name} cannot be carried out: {reason}; the others go on")
+        self._say_once(f"study {spec.name} cannot be carried out: {reason}; the others go on")
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._say(line)
 
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _failed_points(record: StudyRecord) -> int:
+    return sum(point.state == "failed" for point in record.points)

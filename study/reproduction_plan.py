@@ -164,6 +164,9 @@ def make_experiments(
             about = shared | {"data": str(data.folder), "model": model}
             study, _ = build_study(data.dataset, about | tried, resolve_model=resolve)
             losses, _ = build_study(data.dataset, about | compared, resolve_model=resolve, comparing=True)
+            # What the paper has is asked for, so that a smaller study of the name is extended to it.
+            study = replace(study, unasked=study.unasked - {*TRIED_FLAGS, "search"})
+            losses = replace(losses, unasked=losses.unasked - set(COMPARED_FLAGS))
             experiments.append(Experiment(data, study, _with_factors(losses, study, choice.factors)))
     return tuple(experiments), read_run_options({name: flags[name] for name in RUN_KEYS if name in flags})
 
@@ -199,9 +202,10 @@ def _read_names(given: object, default: Iterable[str], flag: str, problems: list
     if given is None:
         return tuple(default)
     names = [str(item).strip() for item in values.items(given)]
-    problems += [f"--{flag}: {repeat}" for repeat in repeats(names)]
-    if not names or not all(names):
-        problems.append(f"--{flag}: {given!r} has an empty place; expected names with commas between them")
+    problems += [f"--{flag}: {repeat}" for repeat in repeats(name for name in names if name)]
+    problem = values.empty_place(given) if names else "is empty; expected names with commas between them"
+    if problem:
+        problems.append(f"--{flag}: {problem}")
     return tuple(name for name in names if name)
 
 

@@ -190,9 +190,14 @@ class _Reading:
         """The items given for a name that can be read, or the default where none is given or none can."""
         if name not in self.given:
             return default
+        problem = values.empty_place(self.given[name].value)
+        if problem:
+            self._refuse(name, problem)
         given = values.items(self.given[name].value)
         good: list[Value] = []
         for item in given:
+            if problem and not str(item).strip():
+                continue
             try:
                 good.append(read(item))
             except ValueError as error:
@@ -249,10 +254,12 @@ class _Reading:
             return None
 
     def _unasked(self) -> frozenset[str]:
-        """What holds a default; who gives one of LMF's factors, or a study to take them from, asks for them all."""
+        """What holds a default; who gives one of LMF's factors leaves only the other to a stored comparison."""
         asked = set(self.given)
-        if asked & {"alpha", "beta", "from"}:
-            asked |= set(LOSS_FIGURES) - {"losses"}
+        if "from" in asked:
+            asked |= {"alpha", "beta"}
+        if asked & {"alpha", "beta"}:
+            asked.add("factors_from")
         return frozenset({"settings", "grid", "seeds", *SEARCH_FIGURES, *LOSS_FIGURES, *MACHINE_FIGURES} - asked)
 
     def _comparison(self) -> dict[str, Any]:
@@ -272,7 +279,7 @@ class _Reading:
         return {"settings": (), "grid": (), "losses": losses, **self._factors(losses)}
 
     def _factors(self, losses: tuple[str, ...]) -> dict[str, Any]:
-        """LMF's factors as far as they are given; the other one is 1 where one is."""
+        """LMF's factors as far as they are given; where one is, the other is 1 in a new comparison."""
         given = [name for name in ("alpha", "beta", "from") if name in self.given]
         if STUDIED_LOSS not in losses:
             for name in given:

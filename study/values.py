@@ -67,6 +67,13 @@ def items(given: object) -> list[object]:
     return given if isinstance(given, list) else [given]
 
 
+def empty_place(given: object) -> str | None:
+    """What is wrong with text that lists nothing between two commas, or None."""
+    if isinstance(given, str) and given.strip() and not all(item.strip() for item in given.split(",")):
+        return f"{given!r} has an empty place; expected items with commas between them"
+    return None
+
+
 def trials_per_gpu(given: object) -> int | Literal["auto"]:
     """Read how many trials share a GPU: a whole number or `auto`."""
     if given == "auto":

@@ -9,7 +9,8 @@ import click
 
 from study.cli.common import print_json
 from study.cli.data import data_option
-from study.cli.predict import model_options, open_and_tell
+from study.cli.main import DONE, POINTS_FAILED
+from study.cli.predict import check_output, model_options, open_and_tell, tell_bad
 
 
 @click.command("evaluate")
@@ -55,12 +56,12 @@ def evaluate_command(
     batch_size: int | None,
     threads: int | None,
     **where: Any,
-) -> None:
+) -> int:
     """Score the model in DIR, which `lmf export STUDY --model DIR` wrote, on the images of DATASET.
 
     DATASET is named as for `lmf run`: one that `lmf data list` shows, folder:PATH or csv:PATH. Classes are matched by
     name. Images of classes that the model does not know are left out, and means over classes are over those that have
-    images; both are named.
+    images; both are named. An image that cannot be used is told on stderr and left out, too; the exit code then is 1.
     """
     from rich.console import Console
 
@@ -70,6 +71,7 @@ def evaluate_command(
     from study.progress import make_console, progress_bars
     from study.reporting.files import write_text
 
+    check_output(output)
     model = open_and_tell(folder, device, threads)
     with progress_bars(Console(stderr=True)) as progress:
         evaluation = evaluate(
@@ -80,15 +82,17 @@ def evaluate_command(
             part=part,
             batch_size=batch_size,
             progress=progress,
+            tell_bad=tell_bad,
         )
     document = evaluation_document(evaluation)
-    if output is not None:
-        write_text(output, evaluation_table(evaluation))
     for warning in evaluation.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         print_json(document)
-        return
-    print_evaluation(make_console(), document)
+    else:
+        print_evaluation(make_console(), document)
     if output is not None:
-        click.echo(f"written: {output}")
+        write_text(output, evaluation_table(evaluation))
+        if not as_json:
+            click.echo(f"written: {output}")
+    return POINTS_FAILED if evaluation.failed else DONE

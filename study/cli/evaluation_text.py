@@ -10,6 +10,7 @@ from rich.table import Table
 
 from study.reporting.rows import SCORES
 from study.reporting.text import counted, percent, score_figure, score_name, score_unit
+from trainer.data.dataset import first_few
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,9 @@ def print_evaluation(console: Console, document: Mapping[str, Any]) -> None:
             f"left out: {counted(left['images'], 'image')} of {left['class']}, which the model does not know "
             "(--map THEIRS=OURS names it)"
         )
+    if document["failed"]:
+        names = first_few([one["image"] for one in document["failed"]])
+        say(f"left out: {counted(len(document['failed']), 'image')} that cannot be used: {names}")
     if document["absent_classes"]:
         say(f"no image of: {', '.join(document['absent_classes'])}; means over classes are over the others")
     console.print(_scores(document))

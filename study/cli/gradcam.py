@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     help="CSV of boxes to draw, with the columns image, x, y, width, height and, if you like, label: in pixels of the "
-    "original image, or all as fractions of its sides. Images that have boxes are shown first.",
+    "original image, or all as fractions of its sides. Test images that have boxes are shown before all others.",
 )
 @click.option(
     "--class",
@@ -107,9 +107,6 @@ def _tell(explained: ExplainedStudy) -> None:
         click.echo(f"  {number + 1}. {image.image}, {image.truth}{boxed}: {verdicts}")
     for remark in dict.fromkeys(remark for document in explained.documents for remark in document.remarks):
         click.echo(f"{explained.study}: {remark}", err=True)
-    if explained.unknown_boxes:
-        from trainer.data.dataset import first_few
-
-        names = first_few(explained.unknown_boxes)
-        click.echo(f"{explained.study}: --boxes names images that it does not have: {names}", err=True)
+    for remark in explained.boxed.remarks(first.reference) if explained.boxed else ():
+        click.echo(f"{explained.study}: {remark}", err=True)
     click.echo(f"{explained.study}: {explained.files} files kept with its trials; `lmf report` shows them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,8 +12,10 @@ import click
 
 from study.cli.common import print_json
 from study.cli.main import DONE, POINTS_FAILED
+from study.errors import StudyError
 
 if TYPE_CHECKING:
+    from study.predicting import BadImage
     from trainer.inference import ExportedModel
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,6 +52,39 @@ def open_and_tell(folder: Path, device: str, threads: int | None) -> ExportedMod
     return model
 
 
+def check_output(path: Path | None) -> None:
+    """Refuse, before the work that it is to hold, a file that could not be written after it.
+
+    Args:
+        path: the file that `--output` names, or None.
+
+    Raises:
+        StudyError: it cannot be made or replaced.
+    """
+    if path is None:
+        return
+    advice = "--output names another file"
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written: {error.strerror}; {advice}") from None
+    else:
+        if not path.is_file():
+            raise StudyError(f"{path}: is not a file that can be replaced; {advice}")
+    folder = next(place for place in path.absolute().parents if os.path.lexists(place))
+    if not folder.is_dir():
+        raise StudyError(f"{path}: cannot be written: {folder} is no folder; {advice}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StudyError(f"{path}: cannot be written: no right to write in {folder}; {advice}")
+
+
+def tell_bad(bad: BadImage) -> None:
+    """Tell on stderr of an image that cannot be used."""
+    click.echo(f"lmf: {bad.image}: {bad.reason}", err=True)
+
+
 @click.command("predict")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
@@ -80,13 +116,11 @@ def predict_command(
     """
     from rich.console import Console
 
-    from study.predicting import BadImage, predict_paths, predictions_document, predictions_table
+    from study.predicting import predict_paths, predictions_document, predictions_table
     from study.progress import progress_bars
     from study.reporting.files import write_text
 
-    def tell_bad(bad: BadImage) -> None:
-        click.echo(f"lmf: {bad.image}: {bad.reason}", err=True)
-
+    check_output(output)
     model = open_and_tell(folder, device, threads)
     with progress_bars(Console(stderr=True)) as progress:
         predictions = predict_paths(

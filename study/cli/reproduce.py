@@ -58,7 +58,7 @@ def reproduce_command(
     from study.home import find_home
     from study.progress import make_console
     from study.reproduction import reproduce
-    from study.reproduction_forecast import forecast, print_data, print_forecast
+    from study.reproduction_forecast import forecast, print_data, print_factors, print_forecast
     from study.reproduction_plan import check_flags, make_experiments, read_choice
 
     given = flag_values(flags)
@@ -75,9 +75,11 @@ def reproduce_command(
         raise StudyError(f"--data: no data that can be trained on for {names}, as said above; nothing was started")
     experiments, options = make_experiments(choice, found, given, full_model_name, loss_epochs)
     home = find_home(options.storage)
-    print_forecast(forecast(experiments, options, home), console)
+    forecasts = forecast(experiments, options, home)
+    print_forecast(forecasts, console)
     if options.dry_run:
-        return DONE
+        print_factors(forecasts, console)
+        return POINTS_FAILED if any(one.refusal is not None for one in forecasts) else DONE
     end = reproduce(experiments, options, home, console)
     if end.interrupted or (end.remaining and not options.plan_only):
         return INTERRUPTED

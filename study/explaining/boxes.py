@@ -13,12 +13,13 @@ from PIL import Image, ImageOps
 
 from storage.queries import StudyRecord
 from study.errors import StudyError
-from study.explaining.document import Box
+from study.explaining.document import MOST_IMAGES, Box
 from study.home import Home
 from study.images import available_cores, data_places
+from study.reporting.text import counted
 from study.spec import StudySpec
 from trainer.data.catalog import open_dataset
-from trainer.data.dataset import ImageDataset
+from trainer.data.dataset import ImageDataset, first_few
 from trainer.data.fingerprint import content_fingerprint
 from trainer.data.images import is_image_name
 from trainer.data.label_table import LabelTable, Row, read_label_table
@@ -82,6 +83,44 @@ class BoxTable:
         return tuple(name for name in dict.fromkeys(box.image for box in self.boxes) if not _find_name(name, known))
 
 
+@dataclass(frozen=True)
+class BoxedImages:
+    """What became of the images that a table of boxes names.
+
+    Attributes:
+        unknown: those that the study does not have.
+        untested: how many of the study's are no test images.
+        shown: how many test images are shown.
+        waiting: how many test images found no room among those that were asked for.
+        disputed: how many test images have no kind, since the trials beside the first disagree on them.
+    """
+
+    unknown: tuple[str, ...]
+    untested: int
+    shown: int
+    waiting: int
+    disputed: int
+
+    def remarks(self, reference: str) -> list[str]:
+        """A line for each sort of image that has boxes and is not shown.
+
+        Args:
+            reference: what the first trial is called in a sentence.
+        """
+        lines = []
+        if self.unknown:
+            lines.append(f"--boxes names images that it does not have: {first_few(self.unknown)}")
+        if self.untested:
+            lines.append(f"not shown, since they are no test images: {counted(self.untested, 'image')} with boxes")
+        if self.waiting:
+            what = counted(self.waiting, "test image")
+            lines.append(f"not shown: {what} with boxes; raise --images (at most {MOST_IMAGES})")
+        if self.disputed:
+            what = counted(self.disputed, "test image")
+            lines.append(f"not shown: {what} with boxes, on which the losses beside {reference} disagree")
+        return lines
+
+
 def read_boxes(path: Path) -> BoxTable:
     """Read a table with the columns `COLUMNS` and, where there is one, `label`.
 
@@ -110,7 +149,7 @@ def read_boxes(path: Path) -> BoxTable:
 
 
 def place_boxes(
-    table: BoxTable, images: Sequence[str], record: StudyRecord, spec: StudySpec, home: Home
+    table: BoxTable, drawn: Mapping[str, Sequence[DrawnBox]], record: StudyRecord, spec: StudySpec, home: Home
 ) -> dict[str, tuple[Box, ...]]:
     """The boxes of some images of a study, as fractions of the images' sides.
 
@@ -118,7 +157,7 @@ def place_boxes(
 
     Args:
         table: the boxes.
-        images: names of the images, of the study's.
+        drawn: the boxes to place, by image of the study, as `BoxTable.by_image` gives them.
         record: the study.
         spec: its description.
         home: where digests of files are remembered.
@@ -126,7 +165,6 @@ def place_boxes(
     Raises:
         StudyError: the boxes are in pixels and the original images are not here, or a box ends outside its image.
     """
-    drawn = table.by_image(images)
     if not drawn:
         return {}
     if not table.in_pixels:

@@ -110,13 +110,30 @@ def rule_text(reference: str, count: int, *, boxed: bool) -> str:
         boxed: images with boxes go first.
     """
     kinds = dict.fromkeys(kind_text(kind, reference, count) for kind in KINDS)
-    first = "images with boxes first, and then " if boxed else ""
+    first = "all that have boxes come first, and then the others. Among either, " if boxed else ""
     return (
-        "Test images were chosen by a rule: the classes take turns, the one with the fewest training images first. A "
-        "class shows the kind of image that was shown least so far, of those that it has "
-        f"({', '.join(kinds)}; on a tie in this order), and of that kind {first}the one of whose prediction "
+        f"Test images were chosen by a rule: {first}the classes take turns, the one with the fewest training images "
+        "first. A class shows the kind of image that was shown least so far, of those that it has left "
+        f"({', '.join(kinds)}; on a tie in this order), and of that kind the one of whose prediction "
         f"{reference} is surest."
     )
+
+
+def kinds_of_images(predictions: Sequence[Predictions]) -> dict[str, str | None]:
+    """The kind of each test image, one of `KINDS`; None where the trials beside the first disagree on it.
+
+    Args:
+        predictions: what each trial predicted for the same test images, the reference first; with their names.
+
+    Raises:
+        StudyError: the trials did not predict the same images.
+    """
+    right = [
+        dict(zip(other.images or (), (other.predicted == other.truth).tolist(), strict=True)) for other in predictions
+    ]
+    if any(set(found) != set(right[0]) for found in right):
+        raise StudyError("the trials predicted different test images; the files of one of them are another study's")
+    return {name: _kind([found[name] for found in right]) for name in right[0]}
 
 
 def choose_images(
@@ -128,48 +145,47 @@ def choose_images(
         predictions: what each trial predicted for the same test images, the reference first; with their names.
         train_counts: training images of each class, in class-index order.
         count: how many images at most.
-        boxed: names of images that have boxes.
+        boxed: names of images that have boxes; they come before all others.
 
     Raises:
         StudyError: the trials did not predict the same images.
     """
-    waiting = _by_class_and_kind(predictions, boxed)
     order = sorted(range(len(train_counts)), key=lambda index: (train_counts[index], index))
+    ranked = _surest_first(predictions)
     shown = dict.fromkeys(KINDS, 0)
     chosen: list[ChosenImage] = []
-    while len(chosen) < count and waiting:
-        for truth in order:
-            kinds = waiting.get(truth)
-            if not kinds or len(chosen) == count:
-                continue
-            kind = min(kinds, key=lambda kind: (shown[kind], KINDS.index(kind)))
-            chosen.append(ChosenImage(kinds[kind].pop(0), truth, kind))
-            shown[kind] += 1
-            if not kinds[kind]:
-                del kinds[kind]
-            if not kinds:
-                del waiting[truth]
+    for with_boxes in (True, False):
+        waiting = _by_class_and_kind([image for image in ranked if (image.name in boxed) is with_boxes])
+        while waiting:
+            for truth in order:
+                kinds = waiting.get(truth)
+                if not kinds:
+                    continue
+                kind = min(kinds, key=lambda kind: (shown[kind], KINDS.index(kind)))
+                chosen.append(kinds[kind].pop(0))
+                if len(chosen) == count:
+                    return tuple(chosen)
+                shown[kind] += 1
+                if not kinds[kind]:
+                    del kinds[kind]
+                if not kinds:
+                    del waiting[truth]
     return tuple(chosen)
 
 
-def _by_class_and_kind(predictions: Sequence[Predictions], boxed: frozenset[str]) -> dict[int, dict[str, list[str]]]:
-    """Names of the images of each class and kind, in the order in which they are shown."""
-    names = predictions[0].images or ()
-    rows = [dict(zip(other.images or (), range(len(other.truth)), strict=True)) for other in predictions]
-    if any(set(found) != set(names) for found in rows):
-        raise StudyError("the trials predicted different test images; the files of one of them are another study's")
-    ranked: dict[tuple[int, str], list[tuple[bool, float, str]]] = {}
-    right = [
-        dict(zip(other.images or (), (other.predicted == other.truth).tolist(), strict=True)) for other in predictions
-    ]
-    for name, truth, confidence in zip(names, predictions[0].truth, predictions[0].confidence, strict=True):
-        kind = _kind([found[name] for found in right])
-        if kind is not None:
-            ranked.setdefault((int(truth), kind), []).append((name not in boxed, -float(confidence), name))
-    waiting: dict[int, dict[str, list[str]]] = {}
-    for (truth, kind), images in ranked.items():
-        waiting.setdefault(truth, {})[kind] = [name for _, _, name in sorted(images)]
-    return waiting
+def _surest_first(predictions: Sequence[Predictions]) -> list[ChosenImage]:
+    """All images that have a kind, those first of whose prediction the reference is surest."""
+    first, kinds = predictions[0], kinds_of_images(predictions)
+    rows = sorted(zip((-first.confidence).tolist(), first.images or (), first.truth.tolist(), strict=True))
+    return [ChosenImage(name, truth, kind) for _, name, truth in rows if (kind := kinds[name]) is not None]
+
+
+def _by_class_and_kind(images: Sequence[ChosenImage]) -> dict[int, dict[str, list[ChosenImage]]]:
+    """Images by class and kind, in their order."""
+    found: dict[int, dict[str, list[ChosenImage]]] = {}
+    for image in images:
+        found.setdefault(image.truth, {}).setdefault(image.kind, []).append(image)
+    return found
 
 
 def _kind(right: Sequence[bool]) -> str | None:

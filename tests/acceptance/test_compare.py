@@ -99,7 +99,10 @@ def test_it_is_shown_like_any_study(home: Path, tmp_path: Path) -> None:
 
 
 def test_what_would_make_another_comparison_is_refused(home: Path) -> None:
-    assert "beta: 0.5 stored, 1 asked" in compare(home, "--alpha", "1").refusal()
+    line = compare(home, "--alpha", "0.7").refusal()
+    assert "another one: alpha: 1 stored, 0.7 asked; ask for the stored values" in line, "nobody asked for a beta"
+    assert "beta: 0.5 stored, 1 asked" in compare(home, "--alpha", "1", "--beta", "1").refusal()
+    assert "--losses: ',' has an empty place" in compare(home, "--losses", ",").refusal()
     line = run_lmf(home, "run", "digits-lt", *SHORT, "--study", NAME).refusal()
     assert "losses: a comparison of cce, lmf, wcce stored, a study of alpha and beta asked" in line
     line = compare(home, "--settings", "joint", "--grid", "1", "--search", "tpe", "--trials", "3").refusal()
@@ -130,6 +133,17 @@ def test_more_losses_and_seeds_extend_it_and_a_study_gives_the_factors(tmp_path:
         *(("lmf", seed, 1) for seed in (23, 24)),
         *(("cce", seed, 1) for seed in (23, 24)),
     }
+
+
+def test_one_without_lmf_goes_on_without_a_word_of_its_factors(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    planned = compare(home, "--losses", "cce,wcce", "--plan-only")
+    assert planned.code == 0, planned.err
+    again = compare(home, "--plan-only")
+    assert again.code == 0, again.err
+    assert f"study {NAME} continued: 2 points of cce, wcce, 0 trained" in again.out
+    assert "lmf with" not in again.out
+    assert "alpha: no lmf among the losses stored" in compare(home, "--alpha", "1", "--plan-only").refusal()
 
 
 def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, lmf: Lmf) -> None:

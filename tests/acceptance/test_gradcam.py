@@ -101,6 +101,11 @@ def test_boxes_layer_and_class_are_taken_as_asked(home: Path, lmf: Lmf, tmp_path
     after = sheet_of(home, "skin")
     assert after is not None
     assert (after.layer, after.explains, after.places) == ("layer3", "true", (4, 4))
+    boxes.write_text("image,x,y,width,height\n" + "".join(f"nv/nv-{number:02},1,1,9,9\n" for number in range(24)))
+    told = lmf("gradcam", "skin", *asked).err.splitlines()
+    assert re.fullmatch(r"skin: not shown, since they are no test images: \d+ images with boxes", told[0])
+    assert re.fullmatch(r"skin: not shown: \d+ test images? with boxes; raise --images \(at most 50\)", told[1])
+    assert len(told) == 2
     (box,) = after.rows[0].boxes
     assert (box.x, box.y, box.width, box.height, box.label) == (0.25, 0.25, 0.5, 0.5, "spot")
 

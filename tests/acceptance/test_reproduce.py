@@ -18,7 +18,8 @@ from storage.queries import list_studies, read_attempts, read_study
 
 MODEL = "test_efficientnet"
 TINY = ("--models", MODEL, "--weights", "none", "--image-size", "32", "--batch-size", "8", "--precision", "fp32")
-TINY = (*TINY, "--threads", "1", "--workers", "1", "--grid", "1.0", "--losses", "cce,lmf")
+WHOLE = (*TINY, "--threads", "1", "--workers", "1")
+TINY = (*WHOLE, "--grid", "1.0", "--losses", "cce,lmf")
 HAM, COVID = f"ham10000-{MODEL}", f"covid19-radiography-{MODEL}"
 
 
@@ -31,9 +32,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def cells(ran: Ran, dataset: str, what: str) -> list[str]:
-    """Points left, points done and epochs of a study in the table."""
+    """Points left, done and failed, and epochs of a study in the table."""
     (line,) = [line for line in ran.out.splitlines() if line.startswith(dataset) and what in line]
-    return line.split(what)[1].split()[:3]
+    return line.split(what)[1].split()[:4]
 
 
 def test_a_dry_run_tells_what_is_left_and_writes_nothing(lmf: Lmf, data: Path, tmp_path: Path) -> None:
@@ -42,9 +43,9 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(lmf: Lmf, data: Path, t
     assert f"data: ham10000 in {data / 'HAM10000'} (28 images of 7 classes)" in ran.out
     assert "not at hand: isic2019: " in ran.out
     for dataset in ("ham10000", "covid19-radiography"):
-        assert cells(ran, dataset, "alpha and beta") == ["2", "0", "120"]
-        assert cells(ran, dataset, "2 losses") == ["4", "0", "400"]
-    assert cells(ran, "all", "4 studies") == ["12", "0", "1,040"]
+        assert cells(ran, dataset, "alpha and beta") == ["2", "0", "0", "120"]
+        assert cells(ran, dataset, "2 losses") == ["4", "0", "0", "400"]
+    assert cells(ran, "all", "4 studies") == ["12", "0", "0", "1,040"]
     assert "processor hours" in ran.out
     assert "time:  about " in ran.out
     assert "disk:  " in ran.out
@@ -84,12 +85,40 @@ def test_bad_data_are_told_and_the_others_are_planned(lmf: Lmf, data: Path, tmp_
     ran = lmf("reproduce", "--data", str(data), *TINY, *short, *given, "--plan-only")
     assert ran.code == 0, (ran.out, ran.err)
     assert f"study {COVID}-losses planned: 2 points of cce, lmf with alpha 0.5, beta 1, 0 trained" in ran.out
-    line = lmf("reproduce", "--data", str(data), *TINY, *short, "--datasets", "covid19-radiography", "--plan-only")
-    assert line.code == 2
-    assert f"study {COVID}-losses exists, and its alpha and beta of lmf, 0.5,1, are not taken from study" in line.err
-    line = lmf("reproduce", "--data", str(data), *TINY, *given, "--plan-only")
-    assert line.code == 2
-    assert "epochs: 1 stored, 60 asked" in line.err
+    ran = lmf("reproduce", "--data", str(data), *TINY, *short, "--datasets", "covid19-radiography", "--plan-only")
+    assert ran.code == 1
+    assert f"study {COVID}-losses exists, and its alpha and beta of lmf, 0.5,1, are not taken from study" in ran.out
+    assert f"--factors 0.5,1 keeps them, `lmf study delete {COVID}-losses` makes way" in ran.out
+    assert cells(ran, "covid19-radiography", "2 losses") == ["refused"]
+    assert cells(ran, "covid19-radiography", "alpha and beta") == ["1", "0", "0", "1"]
+    ran = lmf("reproduce", "--data", str(data), *TINY, *given, "--plan-only")
+    assert ran.code == 1
+    assert f"epochs: 1 stored, 60 asked; ask for the stored values, or `lmf study delete {COVID}` makes way" in ran.out
+
+
+def test_a_paused_study_is_passed_over_and_a_smaller_one_extended(lmf: Lmf, data: Path, tmp_path: Path) -> None:
+    given = ("--data", str(data), *WHOLE, "--epochs", "1", "--loss-epochs", "1", "--factors", "1,1")
+    small = ("--grid", "1.0", "--losses", "cce")
+    planned = lmf("reproduce", *given, *small, "--plan-only")
+    assert planned.code == 0, (planned.out, planned.err)
+    assert lmf("study", "pause", HAM).code == 0
+
+    told = lmf("reproduce", *given, "--dry-run")
+    assert told.code == 1, (told.out, told.err)
+    assert cells(told, "ham10000", "alpha and beta") == ["refused"]
+    assert f"refused: {HAM}: study {HAM} is paused; `lmf study resume {HAM}` lets it go on" in told.out
+    assert cells(told, "ham10000", "5 losses") == ["5", "0", "0", "5"]
+    assert cells(told, "covid19-radiography", "alpha and beta") == ["31", "0", "0", "31"]
+    assert cells(told, "all", "4 studies") == ["41", "0", "0", "41"]
+
+    ran = lmf("reproduce", *given, *small)
+    assert ran.code == 1, (ran.out, ran.err)
+    assert f"not carried out: {HAM}: study {HAM} is paused" in ran.out
+    assert "report of all studies: " in ran.out
+    database = Database.open(f"sqlite:///{tmp_path / 'home' / 'lmf.db'}", create=False)
+    for name, left in ((HAM, 1), (f"{HAM}-losses", 0), (COVID, 0), (f"{COVID}-losses", 0)):
+        assert read_study(database, name).remaining == left
+    database.close()
 
 
 def begun(home: Path) -> bool:
@@ -142,7 +171,7 @@ def test_interrupted_and_resumed_nothing_is_trained_twice(data: Path, tmp_path: 
     again = run_lmf(home, *command)
     assert again.code == 0, (again.out, again.err)
     assert again.out.count("everything is trained already") == 4
-    assert cells(again, "all", "4 studies") == ["0", "6", "0"]
+    assert cells(again, "all", "4 studies") == ["0", "6", "0", "0"]
 
 
 def test_the_real_subsets(lmf: Lmf, test_data: Path) -> None:
@@ -150,5 +179,5 @@ def test_the_real_subsets(lmf: Lmf, test_data: Path) -> None:
     assert ran.code == 0, ran.err
     assert "cannot be used: covid19-radiography: " in ran.out
     for dataset in ("odir5k", "ham10000", "isic2019"):
-        assert cells(ran, dataset, "alpha and beta") == ["1", "0", "1"]
-        assert cells(ran, dataset, "2 losses") == ["2", "0", "200"]
+        assert cells(ran, dataset, "alpha and beta") == ["1", "0", "0", "1"]
+        assert cells(ran, dataset, "2 losses") == ["2", "0", "0", "200"]

@@ -127,6 +127,13 @@ def test_nothing_usable_is_a_wrong_request(lmf: Lmf, model: Path, tmp_path: Path
     assert "--device: cuda:9 is not here" in lmf("predict", str(model), "x.png", "--device", "cuda:9").refusal()
 
 
+def test_an_empty_path_is_not_this_folder(lmf: Lmf, model: Path, skin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(skin / "df")
+    said = lmf("predict", str(model), "df-00.png", "").refusal()
+    assert said == "lmf: IMAGES: one is an empty path; expected image files, or folders of them (. is this folder)"
+    assert lmf("predict", str(model), ".").code == 0
+
+
 def test_links_to_folders_are_refused(lmf: Lmf, model: Path, skin: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (skin / "link").symlink_to(tmp_path / "other")
@@ -147,6 +154,26 @@ def test_output_goes_to_a_file_whole(lmf: Lmf, model: Path, skin: Path, tmp_path
     lmf("predict", str(model), str(skin / "df"), "--output", str(target), "--json")
     assert json.loads(target.read_text()) == lmf("predict", str(model), str(skin / "df"), "--json").json
     assert not list(target.parent.glob(".*"))
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_predicted(
+    lmf: Lmf, model: Path, skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.predicting.predict_images", lambda *_, **__: pytest.fail("predicted"))
+    file = skin / "df" / "df-00.png"
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for target, reason in (
+        (file / "out.csv", "cannot be written: Not a directory"),
+        (tmp_path / f"{'x' * 300}.csv", "cannot be written: File name too long"),
+        (tmp_path / "nowhere" / "out.csv", f"cannot be written: {tmp_path / 'nowhere'} is no folder"),
+        (Path("/dev/null"), "is not a file that can be replaced"),
+    ):
+        said = lmf("predict", str(model), str(file), "--output", str(target)).refusal()
+        assert said == f"lmf: {target}: {reason}; --output names another file"
+    monkeypatch.setattr("study.cli.predict.os.access", lambda place, _: Path(place) != tmp_path)
+    said = lmf("predict", str(model), str(file), "--output", str(tmp_path / "new" / "out.csv")).refusal()
+    assert f"cannot be written: no right to write in {tmp_path}; --output names another file" in said
+    assert not (tmp_path / "new").exists()
 
 
 def test_batches_and_threads_change_no_more_than_the_last_digits(lmf: Lmf, model: Path, skin: Path) -> None:
@@ -170,6 +197,22 @@ def test_hostile_names_stay_text(lmf: Lmf, model: Path, tmp_path: Path) -> None:
     Image.new("L", (9, 9), 80).save(tmp_path / name)
     rows = list(csv.DictReader(lmf("predict", str(model), str(tmp_path / name)).out.splitlines(keepends=True)))
     assert [row["image"] for row in rows] == [str(tmp_path / name)]
+
+
+def test_a_spreadsheet_computes_no_name(lmf: Lmf, skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = export_tiny(tmp_path / "odd", make_data(), classes=("=df", "+mel", "@nv"))
+    (skin / "df" / "df-00.png").rename(skin / "=cmd|x.png")
+    monkeypatch.chdir(skin)
+    (row,) = csv.DictReader(lmf("predict", str(odd), "=cmd|x.png").out.splitlines())
+    assert (row["image"], row["predicted"][:2]) == ("'=cmd|x.png", f"'{row['predicted'][1]}")
+    assert row["predicted"][1:] in ("=df", "+mel", "@nv")
+    (row,) = csv.DictReader(lmf("predict", str(odd), "=cmd|x.png", "--top", "2").out.splitlines())
+    for name in ("class 1", "class 2"):
+        assert row[name][0] == "'"
+        assert row[name][1:] in ("=df", "+mel", "@nv")
+    (one,) = lmf("predict", str(odd), "=cmd|x.png", "--json").json["predictions"]
+    assert one["image"] == "=cmd|x.png"
+    assert list(one["probabilities"]) == ["=df", "+mel", "@nv"]
 
 
 def test_other_library_versions_are_told(lmf: Lmf, skin: Path, tmp_path: Path) -> None:

@@ -138,6 +138,16 @@ class TestFactors:
             assert factors(spec) == (1.0, 0.5, STUDY.name)
             assert line.startswith("lmf keeps alpha 1, beta 0.5, with which light-resnet50-losses was planned")
             assert "the best of study light-resnet50 is alpha 1, beta 1 by now" in line
+            assert line.endswith("and another name (--study) compares that")
+        _, (line,) = settle_factors(LOSSES, home, can_rename=False)
+        assert line.endswith("and `lmf study delete light-resnet50-losses` makes way for a comparison with that")
+
+    def test_are_nothing_to_a_stored_comparison_without_lmf(self, home: Home, database: Database) -> None:
+        plan_spec(database, replace(LOSSES, losses=("cce", "wcce")))
+        assert settle_factors(LOSSES, home) == (replace(LOSSES, losses=("cce", "wcce")), ())
+        added, (line,) = settle_factors(replace(LOSSES, unasked=UNASKED - {"losses"}), home)
+        assert factors(added) == (1.0, 1.0, None)
+        assert line.startswith("lmf with alpha 1, beta 1, since")
 
 
 class TestComparison:

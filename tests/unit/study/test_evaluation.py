@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from study.reporting.resampling import score_interval
 from trainer.data.cache import prepare
 from trainer.data.fingerprint import content_fingerprint
 from trainer.data.image_marks import marks_text
+from trainer.data.images import MAX_FILE_BYTES
 from trainer.data.splits import Split, split_dataset
 from trainer.exported import MARKS_FILE, read_description
 
@@ -243,13 +246,92 @@ def test_without_marks_the_whole_dataset_is_known_by_its_fingerprint(
     assert "are those of the model's own study: this is no external validation" in ran.err
 
 
-def test_images_that_cannot_be_used_are_refused_by_name(lmf: Lmf, model: Path, skin: Path) -> None:
+def test_images_that_cannot_be_used_are_told_and_the_others_are_scored(
+    lmf: Lmf, model: Path, skin: Path, tmp_path: Path
+) -> None:
     (skin / "nv" / "nv-03.png").write_bytes(b"")
     (skin / "df" / "df-01.png").write_text("text")
-    said = lmf("evaluate", str(model), f"folder:{skin}").refusal()
-    assert (
-        "skin: 2 images of 26 cannot be used: df/df-01.png is no image of a known format; nv/nv-03.png is empty" in said
+    output = tmp_path / "predictions.csv"
+    ran = lmf("evaluate", str(model), f"folder:{skin}", "--json", "--output", str(output), "--batch-size", "4")
+    assert ran.code == 1
+    assert ran.err.splitlines()[:2] == [
+        "lmf: df/df-01.png: is no image of a known format",
+        "lmf: nv/nv-03.png: is empty",
+    ]
+    assert ran.json["failed"] == [
+        {"image": "df/df-01.png", "reason": "is no image of a known format"},
+        {"image": "nv/nv-03.png", "reason": "is empty"},
+    ]
+    rows = table(output)
+    assert len(rows) == 24
+    assert all(row["class"] == row["labelled"] == row["image"].partition("/")[0] for row in rows)
+    check(ran.json, rows)
+    read = lmf("evaluate", str(model), f"folder:{skin}")
+    assert read.code == 1
+    assert "left out: 2 images that cannot be used: df/df-01.png, nv/nv-03.png" in read.out
+    for file in skin.glob("*/*"):
+        file.write_bytes(b"")
+    ran = lmf("evaluate", str(model), f"folder:{skin}")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1] == "lmf: skin: none of the 26 images can be used; expected image files"
+
+
+def test_an_own_dataset_with_a_broken_image_is_not_taken_for_whole(lmf: Lmf, skin: Path, tmp_path: Path) -> None:
+    origin = {"images": {"train": [6, 8, 12]}, "fingerprint": content_fingerprint(folder_dataset(skin))}
+    own = export_tiny(tmp_path / "own", make_data(), origin=origin)
+    assert lmf("evaluate", str(own), f"folder:{skin}", "--json").json["own_images"] == {"unknown": 26}
+    os.truncate(skin / "nv" / "nv-03.png", MAX_FILE_BYTES + 1)
+    ran = lmf("evaluate", str(own), f"folder:{skin}", "--json")
+    assert (ran.code, ran.json["images"], ran.json["own_images"]) == (1, 25, None)
+
+
+def test_what_can_be_refused_is_refused_before_anything_is_predicted(
+    lmf: Lmf, skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked = export_tiny(tmp_path / "model", make_data(), marks_sha256=hashlib.sha256(b"marks").hexdigest())
+    monkeypatch.setattr("study.evaluation.predict_images", lambda *_, **__: pytest.fail("predicted"))
+    said = lmf("evaluate", str(marked), f"folder:{skin}").refusal()
+    assert f"{MARKS_FILE}: cannot be read: No such file" in said
+    (marked / MARKS_FILE).write_text("others")
+    assert "was changed or damaged" in lmf("evaluate", str(marked), f"folder:{skin}").refusal()
+    (marked / MARKS_FILE).write_text("marks")
+    target = skin / "df" / "df-00.png" / "out.csv"
+    said = lmf("evaluate", str(marked), f"folder:{skin}", "--output", str(target)).refusal()
+    assert said == f"lmf: {target}: cannot be written: Not a directory; --output names another file"
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_scores_are_printed_though_their_file_cannot_be_written(
+    lmf: Lmf, model: Path, skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    whole = lmf("evaluate", str(model), f"folder:{skin}", *flags)
+
+    def fill_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("study.reporting.files.os.replace", fill_disk)
+    output = tmp_path / "predictions.csv"
+    ran = lmf("evaluate", str(model), f"folder:{skin}", "--output", str(output), *flags)
+    assert (ran.code, ran.out) == (2, whole.out)
+    assert ran.err.splitlines()[-1] == (
+        f"lmf: {output}: cannot be written: No space left on device; --output names another file"
     )
+    assert not list(tmp_path.glob("*predictions*"))
+
+
+def test_a_spreadsheet_computes_no_name(lmf: Lmf, skin: Path, tmp_path: Path) -> None:
+    odd = export_tiny(tmp_path / "model", make_data(), classes=("=df", "+mel", "@nv"))
+    output = tmp_path / "predictions.csv"
+    for name, theirs in (("df", "=df"), ("mel", "-mel"), ("nv", "@nv")):
+        (skin / name).rename(skin / theirs)
+    ran = lmf("evaluate", str(odd), f"folder:{skin}", "--map", "-mel=+mel", "--output", str(output), "--json")
+    assert ran.code == 0, ran.err
+    first, last = table(output)[0], table(output)[-1]
+    assert {row["labelled"] for row in table(output)} == {"'=df", "'-mel", "'@nv"}
+    assert {row["class"] for row in table(output)} == {"'=df", "'+mel", "'@nv"}
+    assert all(row["predicted"] in ("'=df", "'+mel", "'@nv") for row in (first, last))
+    assert all(row["image"].startswith(f"{row['labelled']}/") for row in (first, last))
+    assert [one["name"] for one in ran.json["classes"]] == ["=df", "+mel", "@nv"]
 
 
 def test_what_people_read_has_every_class_as_text(lmf: Lmf, skin: Path, tmp_path: Path) -> None:

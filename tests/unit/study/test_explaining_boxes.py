@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from study.errors import StudyError
-from study.explaining.boxes import place_boxes, read_boxes
+from study.explaining.boxes import BoxedImages, place_boxes, read_boxes
 from study.explaining.document import Box
 from study.home import Home
 from study.images import load_images
@@ -46,7 +46,7 @@ def planned(tmp_path, records):
 def test_pixels_of_the_original_become_fractions_of_the_upright_image(table, planned):
     boxes = read_boxes(table("mel/mel-0.png,16,12,32,24,pigment net", "nv/nv-4.png,12,16,24,32,"))
     assert boxes.in_pixels
-    placed = place_boxes(boxes, ["mel/mel-0.png", "nv/nv-4.png", "nv/nv-0.png"], *planned)
+    placed = place_boxes(boxes, boxes.by_image(["mel/mel-0.png", "nv/nv-4.png", "nv/nv-0.png"]), *planned)
     assert placed == {
         "mel/mel-0.png": (Box(0.25, 0.25, 0.5, 0.5, "pigment net"),),
         "nv/nv-4.png": (Box(0.25, 0.25, 0.5, 0.5, ""),),
@@ -57,7 +57,7 @@ def test_fractions_need_no_original(table, planned):
     record, spec, home = planned
     boxes = read_boxes(table("a,0.1,0.2,0.3,0.4,one", "a,0,0,1,1,", "b,0.5,0.5,0.5,0.5,"))
     assert not boxes.in_pixels
-    placed = place_boxes(boxes, ["a"], record, spec, home)
+    placed = place_boxes(boxes, boxes.by_image(["a"]), record, spec, home)
     assert placed == {"a": (Box(0.1, 0.2, 0.3, 0.4, "one"), Box(0, 0, 1, 1, ""))}
 
 
@@ -66,6 +66,16 @@ def test_images_are_known_with_and_without_the_ending_of_their_file(table):
     names = ("ISIC_1", "mel/mel-1.png", "twice.png", "twice.jpg")
     assert list(boxes.by_image(names)) == ["ISIC_1", "mel/mel-1.png"]
     assert boxes.unknown(names) == ("twice", "who")
+
+
+def test_what_has_boxes_and_is_not_shown_is_told_by_its_reason():
+    assert BoxedImages(unknown=(), untested=0, shown=3, waiting=0, disputed=0).remarks("LMF") == []
+    assert BoxedImages(unknown=("a", "b"), untested=1, shown=3, waiting=2, disputed=1).remarks("LMF") == [
+        "--boxes names images that it does not have: a, b",
+        "not shown, since they are no test images: 1 image with boxes",
+        "not shown: 2 test images with boxes; raise --images (at most 50)",
+        "not shown: 1 test image with boxes, on which the losses beside LMF disagree",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +104,8 @@ def test_fractions_beyond_the_image_are_named(table):
 def test_pixels_beyond_the_image_are_named(table, planned):
     boxes = read_boxes(table("mel/mel-0.png,40,2,30,4,"))
     with pytest.raises(StudyError, match=r"line 2: the box of .* ends outside the image, which has 64 x 48 pixels"):
-        place_boxes(boxes, ["mel/mel-0.png"], *planned)
-    assert place_boxes(boxes, ["nv/nv-0.png"], *planned) == {}
+        place_boxes(boxes, boxes.by_image(["mel/mel-0.png"]), *planned)
+    assert place_boxes(boxes, boxes.by_image(["nv/nv-0.png"]), *planned) == {}
 
 
 def test_a_missing_column_and_a_missing_file_are_named(table, tmp_path):
@@ -112,14 +122,14 @@ def test_pixels_without_the_original_images_are_refused(table, planned):
     boxes = read_boxes(table("mel/mel-0.png,1,2,3,4,"))
     (spec.data or next(home.root.parent.glob("skin"))).rename(home.root.parent / "moved")
     with pytest.raises(StudyError, match=r"pixels need the original images of study skin-small .*give fractions"):
-        place_boxes(boxes, ["mel/mel-0.png"], record, spec, home)
+        place_boxes(boxes, boxes.by_image(["mel/mel-0.png"]), record, spec, home)
 
 
 def test_other_images_in_their_place_are_refused(table, planned, records):
     _, spec, home = planned
     boxes = read_boxes(table("mel/mel-0.png,1,2,3,4,"))
     with pytest.raises(StudyError, match="holds other images"):
-        place_boxes(boxes, ["mel/mel-0.png"], records.study(), spec, home)
+        place_boxes(boxes, boxes.by_image(["mel/mel-0.png"]), records.study(), spec, home)
 
 
 def test_images_that_are_no_files_take_fractions_only(table, tmp_path, records):
@@ -128,4 +138,4 @@ def test_images_that_are_no_files_take_fractions_only(table, tmp_path, records):
     facts = load_images(spec, home)
     boxes = read_boxes(table("0/0000,1,2,3,4,"))
     with pytest.raises(StudyError, match=r"the original of 0/0000 cannot be read: .*; give fractions"):
-        place_boxes(boxes, ["0/0000"], records.study(fingerprint=facts.fingerprint), spec, home)
+        place_boxes(boxes, boxes.by_image(["0/0000"]), records.study(fingerprint=facts.fingerprint), spec, home)

@@ -14,6 +14,7 @@ from study.explaining.choice import (
     choose_images,
     choose_trials,
     kind_text,
+    kinds_of_images,
     rule_text,
 )
 from study.reporting.predictions import Predictions
@@ -59,14 +60,26 @@ class TestImages:
         images = choose_images([first, other], (4, 4, 4), 3)
         assert [image.name for image in images] == ["y", "w", "x"]
 
-    def test_images_with_boxes_go_first_within_their_kind(self):
-        first = predicted(a=(0, 0, 0.9), b=(0, 0, 0.5), c=(0, 1, 0.9))
-        images = choose_images([first], (4, 4, 4), 3, frozenset({"b"}))
-        assert [image.name for image in images] == ["b", "c", "a"]
+    def test_images_with_boxes_go_before_all_others_of_their_class(self):
+        first = predicted(a=(0, 0, 0.9), b=(0, 0, 0.5), c=(0, 1, 0.9), d=(0, 1, 0.4))
+        boxed = frozenset({"b", "d"})
+        images = choose_images([first], (4, 4, 4), 4, boxed)
+        assert [image.name for image in images] == ["b", "d", "a", "c"]
+        assert [image.name for image in choose_images([first], (4, 4, 4), 1, frozenset({"d"}))] == ["d"]
+
+    def test_images_with_boxes_go_before_those_of_rarer_classes(self):
+        first = predicted(a=(1, 1, 0.9), b=(2, 2, 0.9), c=(0, 0, 0.9), d=(0, 0, 0.5), e=(0, 1, 0.7), f=(2, 2, 0.5))
+        boxed = frozenset({"d", "e", "f"})
+        # Class 1 is the rarest and has no boxes: it waits. Among those with boxes class 2 is rarer than class 0.
+        assert [image.name for image in choose_images([first], TRAIN, 6, boxed)] == ["f", "e", "d", "a", "b", "c"]
+        for count in (1, 2, 3):
+            assert {image.name for image in choose_images([first], TRAIN, count, boxed)} <= boxed
 
     def test_images_on_which_the_others_disagree_are_not_shown(self):
         first, second, third = (predicted(a=(0, guess, 0.9), b=(0, 0, 0.5)) for guess in (0, 0, 1))
         assert chosen(choose_images([first, second, third], TRAIN, 6)) == [("b", 0, ALL_RIGHT)]
+        assert chosen(choose_images([first, second, third], TRAIN, 6, frozenset({"a"}))) == [("b", 0, ALL_RIGHT)]
+        assert kinds_of_images([first, second, third]) == {"a": None, "b": ALL_RIGHT}
 
     def test_rows_in_another_order_are_the_same_images(self):
         first = predicted(a=(0, 0, 0.9), b=(1, 0, 0.5))
@@ -102,7 +115,9 @@ class TestWords:
         rule = rule_text("LMF", 2, boxed=False)
         assert "(both right, only LMF right, only LMF wrong, both wrong; on a tie in this order)" in rule
         assert rule.endswith("of that kind the one of whose prediction LMF is surest.")
-        assert "images with boxes first" in rule_text("LMF", 2, boxed=True)
+        assert "boxes" not in rule
+        boxed = rule_text("LMF", 2, boxed=True)
+        assert "a rule: all that have boxes come first, and then the others. Among either, the classes take" in boxed
         assert "(right, wrong; on a tie in this order)" in rule_text("LMF", 1, boxed=False)
 
 

@@ -25,7 +25,7 @@ from storage.queries import read_artifact_ids, read_study
 from storage.schema import PointRow
 from storage.trials import TrialMirror
 from study.errors import StudyError
-from study.explaining.boxes import read_boxes
+from study.explaining.boxes import BoxedImages, read_boxes
 from study.explaining.document import DOCUMENT_FILE, SHEET_FILE, Box
 from study.explaining.drawing import MOST_BYTES
 from study.gradcam import GradcamOptions, explain_study
@@ -178,11 +178,30 @@ def test_boxes_are_drawn_and_kept_and_unknown_images_are_told(lab, tmp_path):
     explained = lab.explain(images=1, boxes=read_boxes(path))
     row = lab.sheet().rows[0]
     assert (row.image, row.boxes) == (plain.image, (Box(0.25, 0.25, 0.5, 0.5, "loop"),))
-    assert (explained.unknown_boxes, explained.boxed) == (("nobody",), 1)
-    assert "images with boxes first" in lab.sheet().rule
+    assert explained.boxed == BoxedImages(unknown=("nobody",), untested=0, shown=1, waiting=0, disputed=0)
+    assert "all that have boxes come first" in lab.sheet().rule
     for picture in (row.picture, row.cells[0].picture):
         red, green, _ = np.asarray(Image.open(BytesIO(picture))).astype(int)[40, 60:100].T
         assert (green > red + 60).all()
+
+
+def test_all_images_with_boxes_are_shown_or_counted(lab, tmp_path):
+    assert lab.explain(images=1).boxed is None
+    files = read_files(lab.database, STUDY)[lab.point("lmf").point_id]
+    rows = [line.split(",")[:3] for line in lab.artifacts.local_path(files["predictions.csv"]).read_text().splitlines()]
+    image, split = rows[0].index("image"), rows[0].index("split")
+    tested, others = ([row[image] for row in rows[1:] if (row[split] == "test") is wanted] for wanted in (True, False))
+    # The digit 0 is the most frequent class: without the boxes its images would come last.
+    boxed = [name for name in tested if name.startswith("0/")][:3]
+    path = tmp_path / "boxes.csv"
+    named = [*boxed, others[0], others[1], "nobody"]
+    path.write_text("\n".join(["image,x,y,width,height", *(f"{name},0,0,1,1" for name in named)]))
+    explained = lab.explain(images=2, boxes=read_boxes(path))
+    assert {row.image for row in lab.sheet().rows} < set(boxed)
+    assert explained.boxed == BoxedImages(unknown=("nobody",), untested=2, shown=2, waiting=1, disputed=0)
+    explained = lab.explain(images=4, boxes=read_boxes(path))
+    assert {row.image for row in lab.sheet().rows[:3]} == set(boxed)
+    assert (explained.boxed.shown, explained.boxed.waiting) == (3, 0)
 
 
 def test_another_layer_is_taken_when_it_is_named(lab):

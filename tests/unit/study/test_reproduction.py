@@ -1,4 +1,4 @@
-"""Carrying out the paper's experiments without training: order, factors, what is passed over, what is forecast."""
+"""Carrying out the paper's experiments without training: order, factors, what is passed over, what is told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lmf_testing.experiments import EXPERIMENTS, by_beta, experiment
 from lmf_testing.scored import plan_spec, score_points
 from rich.console import Console
 
@@ -16,46 +17,14 @@ from storage.agenda import set_study_state
 from storage.database import Database
 from storage.lease import Lease
 from storage.queries import find_spec, read_study
-from study import reproduction, reproduction_forecast
-from study.data_search import DataAtHand
-from study.errors import StudyError
-from study.estimate import Measured
+from study import reproduction
 from study.home import Home
-from study.machine import Crew
 from study.reproduction import ReproductionEnd, reproduce
-from study.reproduction_forecast import forecast, print_forecast, ready_comparison
 from study.reproduction_plan import Experiment
 from study.run_options import RunOptions
 from study.running import RunEnd
 from study.spec import StudySpec
-from trainer.config import Recipe
 from trainer.errors import DataError, DeviceFailedError, ModelError
-from trainer.probe import TrainingCost
-
-COUNTS = {"train": 8, "val": 4, "test": 4}
-
-
-def experiment(dataset: str, model: str, **changes: Any) -> Experiment:
-    common: dict[str, Any] = {"dataset": dataset, "title": dataset, "data": None, "model": model}
-    study = StudySpec(name=f"{dataset}-{model}", recipe=Recipe(), settings=("beta",), grid=(0.5, 1.0), **common)
-    losses = StudySpec(
-        name=f"{dataset}-{model}-losses",
-        recipe=Recipe(epochs=100),
-        settings=(),
-        grid=(),
-        losses=("cce", "lmf"),
-        factors_from=study.name,
-        **common,
-    )
-    return Experiment(DataAtHand(dataset, Path("/data"), 2, COUNTS), study, replace(losses, **changes))
-
-
-ALL = tuple(experiment(dataset, model) for dataset in ("a", "b") for model in ("x", "y"))
-
-
-def by_beta(lease: Lease) -> float | None:
-    """Of alpha and beta, the smaller beta is the better one."""
-    return 0.5 if lease.beta is None else 1.0 - lease.beta / 4
 
 
 @dataclass
@@ -128,7 +97,9 @@ def database(home: Home) -> Iterator[Database]:
     database.close()
 
 
-def carry_out(home: Home, experiments: Sequence[Experiment] = ALL, **options: Any) -> tuple[ReproductionEnd, str]:
+def carry_out(
+    home: Home, experiments: Sequence[Experiment] = EXPERIMENTS, **options: Any
+) -> tuple[ReproductionEnd, str]:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))
     try:
         end = reproduce(experiments, RunOptions(**options), home, console)
@@ -154,22 +125,42 @@ class TestOrder:
             assert (document["alpha"], document["beta"], document["factors_from"]) == (1.0, 0.5, name)
 
     def test_what_is_trained_is_not_run_again(self, home: Home, runs: Runs, reported: list[tuple[str, ...]]) -> None:
-        carry_out(home, ALL[:1])
+        carry_out(home, EXPERIMENTS[:1])
         runs.trained.clear()
         runs.planned.clear()
-        end, said = carry_out(home, ALL[:2])
+        end, said = carry_out(home, EXPERIMENTS[:2])
         assert end == ReproductionEnd(0, 0, {}, False)
         assert (runs.planned, runs.trained) == (["a-y"], ["a-y", "a-y-losses"])
         assert said.count("everything is trained already") == 2
         assert len(reported[-1]) == 4
 
     def test_an_extended_study_is_run_again(self, home: Home, runs: Runs, reported: list[tuple[str, ...]]) -> None:
-        carry_out(home, ALL[:1])
+        carry_out(home, EXPERIMENTS[:1])
         runs.trained.clear()
-        more = replace(ALL[0], study=replace(ALL[0].study, grid=(0.5, 0.7, 1.0)))
+        more = replace(EXPERIMENTS[0], study=replace(EXPERIMENTS[0].study, grid=(0.5, 0.7, 1.0)))
         end, _ = carry_out(home, [more])
         assert end == ReproductionEnd(0, 0, {}, False)
         assert runs.trained == ["a-x"]
+
+    def test_a_smaller_study_gives_its_factors_when_it_is_extended(
+        self, home: Home, runs: Runs, reported: list[tuple[str, ...]], database: Database
+    ) -> None:
+        plan_spec(database, replace(EXPERIMENTS[0].study, grid=(1.0,)))
+        score_points(database, "a-x", by_beta)
+        end, said = carry_out(home, EXPERIMENTS[:1])
+        assert end == ReproductionEnd(0, 0, {}, False)
+        assert runs.trained == ["a-x", "a-x-losses"]
+        assert "a-x-losses: lmf with alpha 1, beta 0.5 (best of study a-x)" in said
+        assert "alpha 1, beta 1" not in said
+
+    def test_factors_that_are_out_of_date_are_told_once(
+        self, home: Home, runs: Runs, reported: list[tuple[str, ...]], database: Database
+    ) -> None:
+        plan_spec(database, replace(EXPERIMENTS[0].losses, alpha=1.0, beta=1.0))
+        _, said = carry_out(home, EXPERIMENTS[:1])
+        news = "a-x-losses: lmf keeps alpha 1, beta 1, with which a-x-losses was planned; the best of study a-x is"
+        assert said.count(news) == 1
+        assert "--study" not in said
 
     def test_an_interruption_ends_it_without_a_report(
         self, home: Home, runs: Runs, reported: list[tuple[str, ...]]
@@ -185,7 +176,7 @@ class TestOrder:
         self, home: Home, runs: Runs, reported: list[tuple[str, ...]]
     ) -> None:
         given = experiment("c", "x", alpha=0.5, beta=1.0, factors_from=None)
-        end, said = carry_out(home, [ALL[0], given], plan_only=True)
+        end, said = carry_out(home, [EXPERIMENTS[0], given], plan_only=True)
         assert (runs.planned, runs.trained) == (["a-x", "c-x", "c-x-losses"], [])
         assert end == ReproductionEnd(0, 6, {}, False)
         assert "study a-x-losses: takes lmf's alpha and beta from the best of study a-x" in said
@@ -220,18 +211,47 @@ class TestWhatGoesWrong:
         self, home: Home, runs: Runs, reported: list[tuple[str, ...]]
     ) -> None:
         runs.values = lambda lease: None if lease.loss == "lmf" else 0.5
-        end, _ = carry_out(home, ALL[:1])
+        end, _ = carry_out(home, EXPERIMENTS[:1])
         assert end == ReproductionEnd(2, 0, {"a-x-losses": "study a-x gives no alpha and beta for its lmf"}, False)
         assert reported == []
 
     def test_a_paused_study_is_told(
         self, home: Home, runs: Runs, reported: list[tuple[str, ...]], database: Database
     ) -> None:
-        plan_spec(database, ALL[0].study)
+        plan_spec(database, EXPERIMENTS[0].study)
         set_study_state(database, read_study(database, "a-x").study_id, "paused")
-        end, _ = carry_out(home, ALL[:2])
-        assert "study a-x is paused; `lmf study resume a-x` lets it go on" in end.refused["a-x"]
+        end, _ = carry_out(home, EXPERIMENTS[:2])
+        assert end.refused == {
+            "a-x": "study a-x is paused; `lmf study resume a-x` lets it go on",
+            "a-x-losses": "study a-x gives no alpha and beta for its lmf",
+        }
         assert runs.trained == ["a-y", "a-y-losses"]
+
+    def test_what_is_stored_is_refused_with_what_helps_here(
+        self, home: Home, runs: Runs, reported: list[tuple[str, ...]], database: Database
+    ) -> None:
+        plan_spec(database, replace(EXPERIMENTS[0].study, search="tpe", trials=5, settings=(), grid=()))
+        plan_spec(database, EXPERIMENTS[1].study)
+        set_study_state(database, read_study(database, "a-y").study_id, "cancelled")
+        end, said = carry_out(home, EXPERIMENTS[:2])
+        assert end.refused["a-x"] == (
+            "study a-x exists and is another one: search: tpe stored, grid asked; `lmf study delete a-x` makes way"
+        )
+        assert end.refused["a-y"] == "study a-y is cancelled; `lmf study retry a-y` plans its points again"
+        assert "--study" not in said
+        assert runs.trained == []
+
+    def test_failed_points_are_named_with_what_helps(
+        self, home: Home, runs: Runs, reported: list[tuple[str, ...]]
+    ) -> None:
+        runs.values = lambda lease: None if lease.beta == 1.0 else by_beta(lease)
+        for _ in range(2):
+            end, said = carry_out(home, EXPERIMENTS[:1])
+            assert end == ReproductionEnd(1, 0, {}, False)
+            assert "1 failed point of study a-x: `lmf study retry a-x` plans them again" in said
+            assert "of study a-x-losses: " not in said
+        assert "a-x: 1 point failed, the others are trained already" in said
+        assert "a-x-losses: everything is trained already" in said
 
     def test_workers_that_refuse_are_told(
         self, home: Home, runs: Runs, reported: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
@@ -241,90 +261,10 @@ class TestWhatGoesWrong:
             return end if options.plan_only else replace(end, refusals=("no GPU",))
 
         monkeypatch.setattr(reproduction, "run_study", refuse)
-        end, _ = carry_out(home, ALL[:1])
+        end, _ = carry_out(home, EXPERIMENTS[:1])
         assert end.refused["a-x"] == "2 points left, since workers refused: no GPU"
 
     def test_a_broken_card_ends_it(self, home: Home, runs: Runs, reported: list[tuple[str, ...]]) -> None:
         runs.errors = {"a-x": DeviceFailedError("cuda:0 failed")}
         with pytest.raises(DeviceFailedError):
             carry_out(home)
-
-
-class TestForecast:
-    @pytest.fixture(autouse=True)
-    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """Models that were measured; each trains an image in 2 s, looks at one in 1 s, and weighs 1 GB."""
-        models: list[str] = []
-
-        def measure(spec: StudySpec, options: RunOptions, classes: int, images: int) -> Measured:
-            assert (classes, images) == (2, 16)
-            models.append(spec.model)
-            return Measured(Crew(("cpu",), 3), TrainingCost(2.0, 1.0, 10**9, 4 * 10**9, 10**10), 4 * 10**9)
-
-        monkeypatch.setattr(reproduction_forecast, "measure_model", measure)
-        return models
-
-    def test_counts_points_epochs_and_hours(self, home: Home, measured: list[str], runs: Runs) -> None:
-        found = forecast(ALL, RunOptions(), home)
-        assert measured == ["x", "y"], "each model once"
-        assert [(one.left, one.done, one.epochs) for one in found[:2]] == [(2, 0, 120), (2, 0, 200)]
-        assert found[0].estimate is not None
-        assert found[0].estimate.device_seconds == 2 * (60 * (8 * 2 + 4 * 1) + 4 * 1)
-        console = Console(width=200, record=True, file=open("/dev/null", "w"))
-        print_forecast(found, console)
-        console.file.close()
-        text = console.export_text()
-        total = 4 * 2 * (160 * (8 * 2 + 4) + 2 * 4) / 3600
-        assert f"{total:.1f}" in next(line for line in text.splitlines() if line.startswith("all")).split()
-        # Two datasets of 16 images; two workers' checkpoints; the best of alpha and beta and of each of two losses.
-        assert "disk:  4.8 MB decoded images, 8.0 GB checkpoints while it runs, 12.0 GB more weights kept" in text
-
-    def test_knows_what_is_done_and_measures_only_what_is_left(
-        self, home: Home, measured: list[str], runs: Runs, reported: list[tuple[str, ...]]
-    ) -> None:
-        carry_out(home, ALL[:1])
-        found = forecast(ALL[:2], RunOptions(), home)
-        assert [(one.spec.name, one.left, one.done) for one in found] == [
-            *(("a-x", 0, 2), ("a-x-losses", 0, 2)),
-            *(("a-y", 2, 0), ("a-y-losses", 2, 0)),
-        ]
-        assert measured == ["y"]
-        assert (found[1].spec.alpha, found[1].spec.beta) == (1.0, 0.5)
-
-    def test_a_stored_study_of_another_recipe_is_refused(self, home: Home, database: Database) -> None:
-        plan_spec(database, replace(ALL[0].study, recipe=Recipe(epochs=3)))
-        with pytest.raises(StudyError, match="study a-x exists and is another one: epochs: 3 stored, 60 asked"):
-            forecast(ALL, RunOptions(), home)
-
-
-class TestReady:
-    def test_is_a_comparison_when_its_study_is_trained(self, home: Home, database: Database) -> None:
-        one = ALL[0]
-        assert ready_comparison(one, home) is None
-        plan_spec(database, one.study)
-        score_points(database, "a-x", by_beta, 1)
-        assert ready_comparison(one, home) is None, "a point is left"
-        score_points(database, "a-x", by_beta)
-        ready = ready_comparison(one, home)
-        assert ready is not None
-        assert (ready.alpha, ready.beta) == (1.0, 0.5)
-
-    def test_is_any_comparison_that_needs_no_study(self, tmp_path: Path) -> None:
-        home = Home(tmp_path, f"sqlite:///{tmp_path / 'none.db'}", "")
-        for one in (
-            experiment("a", "x", alpha=0.5, beta=1.0, factors_from=None),
-            experiment("a", "x", losses=("cce",), factors_from=None),
-        ):
-            assert ready_comparison(one, home) == one.losses
-        assert not (tmp_path / "none.db").exists()
-
-    def test_a_stored_one_stays_and_one_with_factors_from_elsewhere_is_refused(
-        self, home: Home, database: Database
-    ) -> None:
-        plan_spec(database, replace(ALL[0].losses, alpha=0.7, beta=1.0))
-        ready = ready_comparison(ALL[0], home)
-        assert ready is not None
-        assert (ready.alpha, ready.beta) == (0.7, 1.0)
-        plan_spec(database, replace(ALL[1].losses, alpha=0.7, beta=1.0, factors_from=None))
-        with pytest.raises(StudyError, match=r"alpha and beta of lmf, 0.7,1, are not taken from study a-y; --factors"):
-            ready_comparison(ALL[1], home)

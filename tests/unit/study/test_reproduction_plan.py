@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from study.data_search import DataAtHand
 from study.errors import StudyError
+from study.extension import compare
 from study.paper.names import DATASETS, MODELS
 from study.reproduction_plan import (
     TABLE_6,
@@ -110,6 +112,19 @@ class TestExperiments:
         found, _ = experiments(tmp_path, choose(datasets="ham10000", factors="paper"))
         assert [(one.losses.alpha, one.losses.beta) for one in found] == [(1.0, 2.0), (0.5, 1.0), (1.0, 1.3)]
         assert {one.losses.factors_from for one in found} == {TABLE_6}
+
+    def test_extend_what_is_stored_with_less_and_keep_what_it_has_more(self, tmp_path: Path) -> None:
+        (only,), _ = experiments(tmp_path, choose(datasets="ham10000", models="resnet18"))
+        less = compare(replace(only.study, settings=("joint",), grid=(0.5, 1.0, 1.75)), only.study)
+        assert (less.refusals, less.merged.settings) == ((), only.study.settings)
+        assert less.merged.grid == tuple(sorted((*only.study.grid, 1.75)))
+        fewer = compare(replace(only.losses, losses=("wcce", "cce"), factors_from=None), only.losses)
+        assert (fewer.refusals, fewer.merged.losses) == ((), ("wcce", "cce", "focal", "ldam", "bwcce", "lmf"))
+
+    def test_refuse_a_search_that_is_stored(self, tmp_path: Path) -> None:
+        (only,), _ = experiments(tmp_path, choose(datasets="ham10000", models="resnet18"))
+        search = replace(only.study, search="tpe", trials=5, settings=(), grid=())
+        assert compare(search, only.study).refusals == ("search: tpe stored, grid asked",)
 
     def test_without_lmf_need_no_factors(self, tmp_path: Path) -> None:
         (one, *_), _ = experiments(tmp_path, choose(factors="paper"), losses="cce,wcce")

@@ -110,7 +110,21 @@ class TestAsking:
     def test_one_factor_leaves_the_other_at_1(self) -> None:
         spec = build(beta="0.6")
         assert (spec.alpha, spec.beta, spec.factors_from) == (1.0, 0.6, None)
-        assert not spec.unasked & {"alpha", "beta"}
+        assert spec.unasked & {"alpha", "beta", "factors_from"} == {"alpha"}
+
+    def test_one_factor_asks_a_stored_comparison_for_that_one_only(self) -> None:
+        stored = replace(build(), alpha=1.0, beta=0.7)
+        assert compare(stored, build(alpha="0.7")).refusals == ("alpha: 1 stored, 0.7 asked",)
+        same = compare(stored, build(alpha="1"))
+        assert (same.refusals, same.additions, same.merged) == ((), (), stored)
+        both = build(alpha="0.7", beta="1")
+        assert compare(stored, both).refusals == ("alpha: 1 stored, 0.7 asked", "beta: 0.7 stored, 1 asked")
+        without = replace(stored, losses=("cce",), alpha=None, beta=None)
+        assert compare(without, build(beta="0.7")).refusals == (
+            "beta: no lmf among the losses stored; --losses lmf adds it",
+        )
+        added = compare(without, build(losses="lmf", beta="0.7")).merged
+        assert (added.alpha, added.beta) == (1.0, 0.7)
 
     def test_the_factors_may_be_those_of_a_study(self) -> None:
         spec = build(from_="skin-resnet50")
@@ -121,6 +135,14 @@ class TestAsking:
         ("flags", "expected"),
         [
             ({"losses": "cce,CCE"}, ["--losses: 'CCE' is no loss", "did you mean cce?"]),
+            ({"losses": ","}, ["--losses: ',' has an empty place", "expected items with commas between them"]),
+            (
+                {"losses": "cce,,CCE"},
+                [
+                    *("--losses: 'cce,,CCE' has an empty place", "expected items with commas between them"),
+                    *("--losses: 'CCE' is no loss", "did you mean cce?"),
+                ],
+            ),
             ({"losses": "cce,focal,cce"}, ["--losses: cce is given 2 times"]),
             ({"alpha": "2.5"}, ["--alpha: 2.5 is outside [0.5, 2.0]"]),
             ({"beta": "x"}, ["--beta: 'x' is not a finite number"]),
