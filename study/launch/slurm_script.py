@@ -32,11 +32,13 @@ unset {unset}
 {exports}
 
 told=
+reached=
 worker=
 tell() {{
     told=yes
     trap '' USR2 TERM
     if [ -n "$worker" ]; then
+        reached=1
         kill -TERM "$worker" 2>/dev/null
     fi
 }}
@@ -47,6 +49,10 @@ while [ -z "$told" ]; do
     began=$SECONDS
     {command} &
     worker=$!
+    # A signal that came before its number was known has not reached it.
+    if [ -n "$told" ] && [ -z "$reached" ]; then
+        kill -TERM "$worker" 2>/dev/null
+    fi
     wait "$worker"
     code=$?
     if [ -n "$told" ] && [ "$code" -gt 128 ]; then

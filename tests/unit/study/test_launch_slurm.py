@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +159,14 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 LISTENING = "trap 'echo told; exit 3' TERM; echo started; for i in $(seq 100); do sleep 0.1; done"
 
 
-def run_script(folder: Path, worker: str, signals: tuple[str, ...] = ()) -> tuple[int, str]:
+def run_script(
+    folder: Path, worker: str, signals: tuple[str, ...] = (), edit: Callable[[str], str] = str
+) -> tuple[int, str]:
     """Run the script with another command in the worker's place; its exit code and what was said."""
     text = re.sub(r"^    \S*python\S* .* &$", lambda _: '    bash -c "$WORKER" &', script(), flags=re.MULTILINE)
     assert "$WORKER" in text
     path = folder / "script.sh"
-    path.write_text(text.replace("sleep $((pause", "sleep $((0 * pause"))
+    path.write_text(edit(text.replace("sleep $((pause", "sleep $((0 * pause")))
     with subprocess.Popen(
         ["/bin/bash", path],
         stdout=subprocess.PIPE,
@@ -198,6 +201,16 @@ def test_a_job_that_slurm_ends_is_not_requeued(fake_slurm: Path, state: str) -> 
     (fake_slurm / "state").write_text(f"{state}\n")
     assert run_script(fake_slurm, LISTENING, ("TERM",))[0] == 3
     assert requeues(fake_slurm) == []
+
+
+def test_a_signal_before_the_worker_s_number_is_known_reaches_it(fake_slurm: Path) -> None:
+    assert script().count("worker=$!") == 1
+    ready = fake_slurm / "ready"
+    # What stands for the moment between start and number: the job is told right then.
+    told_early = f'worker=; until [ -e "{ready}" ]; do sleep 0.01; done; kill -USR2 $$; worker=$!'
+    worker = LISTENING.replace("echo started", f'touch "{ready}"; echo started')
+    code, said = run_script(fake_slurm, worker, edit=lambda text: text.replace("worker=$!", told_early))
+    assert (code, said) == (3, "started\ntold\n")
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
