@@ -25,6 +25,7 @@ EXTRAS = {
     "s3": "artifacts in S3",
     "medmnist": "downloading MedMNIST",
     "figures": "figures as png, svg and pdf",
+    "gradcam": "`lmf gradcam`",
 }
 
 
