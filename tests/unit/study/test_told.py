@@ -28,7 +28,8 @@ def test_figures_are_told_whatever_the_outcome_and_the_process(options, fails, t
     (tmp_path / "test_telling.py").write_text(TELLING.replace("FAILS", str(fails)))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "lmf_testing.told", *options]
-    environment = os.environ | {"PYTHONPATH": str(SUPPORT)}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    environment["PYTHONPATH"] = str(SUPPORT)
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == fails
     told = ran.stdout.partition("measured by tests")[2].splitlines()[1:3]
