@@ -41,7 +41,7 @@ def make_report(studies: Sequence[StudyData], *, now: float | None = None, patie
     written = f"Written {moment(time.time() if now is None else now)} by lmf {version('lmf')}."
     parts = [f'<h1>{safe(title)}</h1>\n<p class="quiet">{safe(written)}</p>']
     if len(studies) > 1:
-        parts += several_sections(summaries, page)
+        parts += several_sections(studies, summaries, page)
     contents = list(page.sections)
     for number, (data, summary) in enumerate(zip(studies, summaries, strict=True), start=1):
         place = f"study-{number}"

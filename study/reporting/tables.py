@@ -55,12 +55,15 @@ class Table:
     best: frozenset[tuple[int, int]] = frozenset()
 
 
-def overview(summaries: Sequence[StudySummary]) -> Table:
-    """One row a study, like the paper's Table 6 with the scores beside it, and whether its best is more than luck."""
-    from study.reporting.winners import winner_of
+def overview(summaries: Sequence[StudySummary], winners: Sequence[Winner]) -> Table:
+    """One row a study, like the paper's Table 6 with the scores beside it, and whether its best is more than luck.
 
+    Args:
+        summaries: the studies.
+        winners: what is known of each study's best, in the same order.
+    """
     rows = []
-    for summary in summaries:
+    for summary, winner in zip(summaries, winners, strict=True):
         study, best = summary.study, summary.best
         rows.append(
             (
@@ -73,7 +76,7 @@ def overview(summaries: Sequence[StudySummary]) -> Table:
                 factor(best.beta if best else None),
                 percent(best.score("val", "macro_f1") if best else None),
                 percent(best.score("test", "macro_f1") if best else None),
-                _told(winner_of(summary)),
+                _told(winner),
                 leakage_short(study.leakage),
             )
         )

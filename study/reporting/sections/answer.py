@@ -10,11 +10,10 @@ from study.reporting import evidence_tables, tables
 from study.reporting.composing import Composer
 from study.reporting.leakage import leakage_sentence
 from study.reporting.noise import seed_groups, variance_share
-from study.reporting.predictions import Predictions
 from study.reporting.resampling import ScoreInterval, score_interval
 from study.reporting.rows import PointRow, StudyData
 from study.reporting.sections.base import leakage_note, paragraph
-from study.reporting.statistics import Pair, StudySummary
+from study.reporting.statistics import StudySummary
 from study.reporting.text import (
     counted,
     factor,
@@ -25,7 +24,8 @@ from study.reporting.text import (
     score_name,
     score_unit,
 )
-from study.reporting.winners import Winner, find_neighbours, image_p, winner_of
+from study.reporting.verdict import judged_winner
+from study.reporting.winners import Winner, find_neighbours
 
 
 def answer_section(data: StudyData, summary: StudySummary, page: Composer) -> str:
@@ -46,8 +46,7 @@ def answer_section(data: StudyData, summary: StudySummary, page: Composer) -> st
         if len(best.seeds) > 1
         else f"one training, with seed {trial.seed}"
     )
-    winner = winner_of(summary)
-    winner = winner.with_images(_images_p(data, summary, winner))
+    winner = judged_winner(data, summary)
     sentence = (
         f"{_advice(winner)} of {counted(len(summary.ranking), 'point')} they have the best validation {select}, "
         f"{seeds}; test scores played no part in the choice."
@@ -89,25 +88,6 @@ def test_interval(data: StudyData, rows: tuple[PointRow, ...]) -> ScoreInterval 
         return None
     predicted = np.stack([one.predicted for one in known])
     return score_interval(known[0].truth, predicted, len(data.study.class_names))
-
-
-def _images_p(data: StudyData, summary: StudySummary, winner: Winner) -> float | None:
-    """Could the lead of the best over its closest rival be chance in the validation images? None where unknown."""
-    if summary.best is None or winner.closest is None:
-        return None
-    rival = next(pair for pair in summary.pairs if pair.factors == winner.closest.factors)
-    mine, theirs = (_by_seed(data, pair) for pair in (summary.best, rival))
-    seeds = sorted(mine.keys() & theirs.keys())
-    if not seeds or any(not np.array_equal(mine[seed].truth, theirs[seed].truth) for seed in seeds):
-        return None
-    best, closest = (np.stack([found[seed].predicted for seed in seeds]) for found in (mine, theirs))
-    return image_p(mine[seeds[0]].truth, best, closest, len(data.study.class_names), summary.select)
-
-
-def _by_seed(data: StudyData, pair: Pair) -> dict[int, Predictions]:
-    """What a pair's trainings predicted on validation, by seed, as far as it is known."""
-    found = {row.seed: data.predictions[row.point].val for row in pair.rows if row.point in data.predictions}
-    return {seed: one for seed, one in found.items() if one is not None}
 
 
 def _boxes(data: StudyData, summary: StudySummary, winner: Winner) -> str:

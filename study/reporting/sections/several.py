@@ -17,18 +17,21 @@ from study.reporting.loss_ranks import (
     rank_cells,
     rank_rows,
 )
+from study.reporting.rows import StudyData
 from study.reporting.sections.base import bullets
 from study.reporting.statistics import StudySummary
+from study.reporting.verdict import judged_winner
 
 
-def several_sections(summaries: Sequence[StudySummary], page: Composer) -> list[str]:
+def several_sections(studies: Sequence[StudyData], summaries: Sequence[StudySummary], page: Composer) -> list[str]:
     """The overview of several studies, and the paper's tables with ours and the published figures beside each other.
 
     Args:
-        summaries: at least two studies.
+        studies: at least two studies.
+        summaries: their statistics, in the same order.
         page: takes the sections.
     """
-    found = [_best_section(summaries, page)]
+    found = [_best_section(studies, summaries, page)]
     compared = [summary for summary in summaries if any(one.rows for one in summary.losses)]
     if compared:
         found.append(_losses_section(compared, page))
@@ -38,11 +41,13 @@ def several_sections(summaries: Sequence[StudySummary], page: Composer) -> list[
     return found
 
 
-def _best_section(summaries: Sequence[StudySummary], page: Composer) -> str:
+def _best_section(studies: Sequence[StudyData], summaries: Sequence[StudySummary], page: Composer) -> str:
     tuned = [summary for summary in summaries if not summary.losses]
     if not tuned:
         return ""
-    content = page.table("overview", "Best α and β of each study", tables.overview(tuned))
+    both = zip(studies, summaries, strict=True)
+    winners = [judged_winner(data, summary) for data, summary in both if not summary.losses]
+    content = page.table("overview", "Best α and β of each study", tables.overview(tuned, winners))
     if len(tuned) > 1 or any(map(_is_of_the_paper, tuned)):
         caption = "Best α and β by dataset and model, as in the paper's Table 6"
         content += page.heading("By dataset and model (Table 6)")

@@ -207,3 +207,22 @@ def test_every_picture_and_table_of_the_page_is_in_the_report(compared):
     report = make_report([compared()])
     assert page_figures(report.html).keys() == report.pictures.keys()
     assert len({named.name for named in report.tables}) == len(report.tables) == report.html.count("<table>")
+
+
+def test_overview_and_answer_agree_on_what_may_be_chance_in_the_images(records):
+    # The seeds alone tell these points apart; what both predicted is the same, so the images do not.
+    points = [
+        records.point(1.0, beta, score + move, seed=seed)
+        for beta, score in ((0.5, 0.8), (0.6, 0.5))
+        for seed, move in enumerate((0.0, 0.01 * beta, -0.02))
+    ]
+    data = records.data(records.study(points))
+    truth = np.repeat([0, 1], 50)
+    same = TrialPredictions(*(Predictions(split, truth, predicted(truth, 4)) for split in ("val", "test")))
+    known = replace(data, predictions={point.point_id: same for point in points})
+    for study, told in ((data, "yes"), (known, "no")):
+        other = replace(study, study=replace(study.study, name="other"))
+        report = make_report([study, other])
+        table = next(named.table for named in report.tables if named.name == "report-overview")
+        assert {row[table.columns.index("told from the others")] for row in table.rows} == {told}
+        assert ("Take these to train on this data" in report.html) == (told == "yes")

@@ -7,6 +7,7 @@ from study.reporting import tables
 from study.reporting.rows import SCORES, StudyData
 from study.reporting.statistics import summarize
 from study.reporting.text import NONE
+from study.reporting.winners import winner_of
 
 
 def cells(table, column):
@@ -120,7 +121,8 @@ def test_the_table_of_points_has_all_points_and_marks_the_best(records):
 
 def test_the_overview_has_a_row_a_study(records):
     done = records.study([records.point(1.0, 0.6, 0.7, 0.65), records.point(1.0, 0.7)])
-    table = tables.overview([summarize(done), summarize(records.study([records.point()], name="later"))])
+    summaries = [summarize(done), summarize(records.study([records.point()], name="later"))]
+    table = tables.overview(summaries, [winner_of(summary) for summary in summaries])
     assert cells(table, "study") == ["skin-small", "later"]
     assert cells(table, "points complete") == ["1 of 2", "0 of 1"]
     assert cells(table, "β") == ["0.6", NONE]
@@ -130,7 +132,8 @@ def test_the_overview_has_a_row_a_study(records):
 
 def test_the_overview_says_what_leaks(records, leaks):
     studies = [records.study(leakage=entries) for entries in ((leaks("lesion", 813),), (leaks("lesion"),), ())]
-    table = tables.overview([summarize(study) for study in studies])
+    summaries = [summarize(study) for study in studies]
+    table = tables.overview(summaries, [winner_of(summary) for summary in summaries])
     assert cells(table, "leaks") == ["813 lesions leak", "none", "unknown"]
 
 

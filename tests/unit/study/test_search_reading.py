@@ -25,6 +25,7 @@ from study.reporting.page import report_page
 from study.reporting.rows import epoch_rows, point_rows
 from study.reporting.sheets import sheets
 from study.reporting.statistics import pruning_of, summarize
+from study.reporting.winners import winner_of
 
 SPEC = {"search": "tpe", "trials": 6, "pruner": "median", "seeds": [23]}
 SPEC |= {"recipe": {"select": "macro_f1", "epochs": 10}}
@@ -107,7 +108,8 @@ def test_the_report_has_no_settings_and_says_what_was_pruned(study, done, record
 
 
 def test_a_table_of_several_studies_counts_the_budget(study):
-    assert tables.overview([summarize(study)]).rows[0][4] == "2 of 6"
+    summary = summarize(study)
+    assert tables.overview([summary], [winner_of(summary)]).rows[0][4] == "2 of 6"
 
 
 def test_status_and_study_count_points_that_are_not_chosen_yet(tmp_path, monkeypatch):
